@@ -1,0 +1,53 @@
+"""Packages slot_attention; `pip install -e ".[test]"` for development."""
+
+import pathlib
+import re
+
+import setuptools
+
+_ROOT = pathlib.Path(__file__).parent
+_VERSION = re.search(
+  r'^__version__ = "(.+)"$',
+  (_ROOT / "slot_attention" / "__init__.py").read_text(encoding="utf-8"),
+  re.MULTILINE,
+).group(1)
+
+setuptools.setup(
+  # PyPI's slot_attention is another project; only the import is called so.
+  name="slot-attention-jax",
+  version=_VERSION,
+  description="Slot Attention in JAX/Flax, faithful to the original code.",
+  long_description=(_ROOT / "README.md").read_text(encoding="utf-8"),
+  long_description_content_type="text/markdown",
+  license="Apache-2.0",
+  packages=setuptools.find_packages(include=["slot_attention*"]),
+  python_requires=">=3.11",
+  # Lower bounds are the versions that the tests passed with; the upper ones
+  # stop before releases that nobody has tried.
+  install_requires=[
+    "absl-py>=2.3",
+    "clu>=0.0.12",
+    "flax>=0.12.8,<0.13",
+    "importlib_resources>=6",  # TFDS needs it to prepare CLEVR.
+    "jax>=0.10.2,<0.11",
+    "ml-collections>=1.1",
+    "numpy>=2.0",
+    "optax>=0.2.8,<0.3",
+    "orbax-checkpoint>=0.12.8,<0.13",
+    "pillow>=11",
+    "scipy>=1.15",
+    "tensorboard>=2.21",
+    "tensorflow>=2.21,<2.22",
+    "tensorflow-datasets>=4.9.10,<4.10",
+  ],
+  extras_require={
+    "cuda": ["jax[cuda13]>=0.10.2,<0.11"],
+    "tpu": ["jax[tpu]>=0.10.2,<0.11"],
+    "test": ["pytest>=9", "pytest-xdist>=3.8", "ruff>=0.17.5,<0.18"],
+  },
+  classifiers=[
+    "License :: OSI Approved :: Apache Software License",
+    "Programming Language :: Python :: 3",
+    "Topic :: Scientific/Engineering :: Artificial Intelligence",
+  ],
+)

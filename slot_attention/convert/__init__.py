@@ -1,0 +1,1 @@
+"""Foreign parameters in this project's layout."""

@@ -1,0 +1,78 @@
+"""The 2020 TensorFlow code's variables as parameters of our models."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+_PREFIX = "network/layer_with_weights-0/"
+
+# Module of the original -> path in our parameters. Leaves keep their meaning:
+# only LayerNorm's are renamed.
+_MODULES = {
+  "encoder_pos/dense": "tokens/encoder_pos/dense",
+  "layer_norm": "tokens/layer_norm",
+  "mlp/layer_with_weights-0": "tokens/mlp/dense_0",
+  "mlp/layer_with_weights-1": "tokens/mlp/dense_1",
+  "slot_attention/norm_inputs": "slot_module/norm_inputs",
+  "slot_attention/project_k": "slot_module/project_k",
+  "slot_attention/project_v": "slot_module/project_v",
+  "slot_attention/project_q": "slot_module/iteration/project_q",
+  "slot_attention/norm_slots": "slot_module/iteration/norm_slots",
+  "slot_attention/norm_mlp": "slot_module/iteration/norm_mlp",
+  "slot_attention/gru": "slot_module/iteration/gru",
+  "slot_attention/mlp/layer_with_weights-0": "slot_module/iteration/mlp/dense_0",
+  "slot_attention/mlp/layer_with_weights-1": "slot_module/iteration/mlp/dense_1",
+  "mlp_classifier/layer_with_weights-0": "mlp_classifier/dense_0",
+  "mlp_classifier/layer_with_weights-1": "mlp_classifier/dense_1",
+}
+_MODULES |= {
+  f"encoder_cnn/layer_with_weights-{i}": f"tokens/encoder_cnn/conv_{i}"
+  for i in range(4)
+}
+_LEAVES = {"gamma": "scale", "beta": "bias"}
+_SLOTS = {
+  "slot_attention/slots_mu": "initializer/mu",
+  "slot_attention/slots_log_sigma": "initializer/log_sigma",
+}
+
+
+def parameter_path(key: str) -> str:
+  """Translates a checkpoint key.
+
+  Args:
+    key: such as "network/layer_with_weights-0/layer_norm/gamma", with or
+      without TensorFlow's "/.ATTRIBUTES/VARIABLE_VALUE".
+
+  Returns:
+    The path in our parameters, such as "tokens/layer_norm/scale".
+
+  Raises:
+    KeyError: the key is none of the original model's weights.
+  """
+  name = key.removesuffix("/.ATTRIBUTES/VARIABLE_VALUE").removeprefix(_PREFIX)
+  if name in _SLOTS:
+    return _SLOTS[name]
+  module, _, leaf = name.rpartition("/")
+  if module not in _MODULES:
+    raise KeyError(f"{key!r} is no weight of the original set prediction model.")
+  return f"{_MODULES[module]}/{_LEAVES.get(leaf, leaf)}"
+
+
+def to_params(weights: Mapping[str, np.ndarray]) -> dict[str, Any]:
+  """Nests the original's weights as {"tokens": {...}, "slot_module": ...}.
+
+  Args:
+    weights: arrays by checkpoint key.
+
+  Returns:
+    Parameters for `SetPredictionModel`; no array needs another layout.
+  """
+  params: dict[str, Any] = {}
+  for key, value in weights.items():
+    *parents, leaf = parameter_path(key).split("/")
+    node = params
+    for parent in parents:
+      node = node.setdefault(parent, {})
+    node[leaf] = np.asarray(value)
+  return params

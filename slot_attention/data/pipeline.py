@@ -1,0 +1,131 @@
+"""Batches as global device arrays, whatever the source.
+
+The order of examples is a function of (seed, step) alone: no state is saved,
+and a run that starts at step s reads nothing of the steps before.
+"""
+
+from collections.abc import Iterator
+import dataclasses
+from typing import Protocol
+
+import jax
+import ml_collections
+import numpy as np
+
+from slot_attention import sharding
+
+Batch = dict[str, jax.Array]
+
+
+class Source(Protocol):
+  """One split of one data set.
+
+  Attributes:
+    num_examples: examples in the split, or None where it has no end.
+  """
+
+  num_examples: int | None
+
+  def train_batches(
+    self, batch_size: int, seed: int, start_step: int
+  ) -> Iterator[Batch]:
+    """Yields batches without end, beginning with that of `start_step`."""
+
+  def eval_batches(self, batch_size: int, num_examples: int) -> Iterator[Batch]:
+    """Yields the first examples once; `valid` [b] is False where padded."""
+
+
+def open_source(
+  config: ml_collections.ConfigDict, split: str, mesh: jax.sharding.Mesh
+) -> Source:
+  """Opens a split of the source that `config.source` names.
+
+  Args:
+    config: `config.data` of a run.
+    split: "train", "train_eval" or "validation".
+    mesh: the devices on which batches shall lie.
+
+  Returns:
+    The source. Batches follow the contract: `image` float32 in [-1, 1],
+    `target` [b, config.num_targets, 19], `num_objects` and, where the data has
+    masks, `segmentation`.
+  """
+  return SOURCES[config.source](config, split, mesh)
+
+
+@dataclasses.dataclass(frozen=True)
+class HostSource:
+  """Moves a reader's host-local numpy batches to the devices.
+
+  Attributes:
+    reader: yields the rows it is asked for of each global batch.
+    mesh: the devices.
+  """
+
+  reader: "Reader"
+  mesh: jax.sharding.Mesh
+
+  @property
+  def num_examples(self) -> int:
+    """Returns the number of examples in the split."""
+    return self.reader.num_examples
+
+  def train_batches(
+    self, batch_size: int, seed: int, start_step: int
+  ) -> Iterator[Batch]:
+    """See `Source`."""
+    rows = sharding.local_rows(self.mesh, batch_size)
+    for batch in self.reader.train_batches(batch_size, seed, start_step, rows):
+      yield sharding.shard_batch(batch, self.mesh)
+
+  def eval_batches(self, batch_size: int, num_examples: int) -> Iterator[Batch]:
+    """See `Source`."""
+    rows = sharding.local_rows(self.mesh, batch_size)
+    for batch in self.reader.eval_batches(
+      batch_size, rows, num_examples or None
+    ):
+      yield sharding.shard_batch(batch, self.mesh)
+
+
+class Reader(Protocol):
+  """A split read on the host; `rows` is this host's part of a global batch."""
+
+  num_examples: int
+
+  def train_batches(
+    self, batch_size: int, seed: int, start_step: int, rows: slice
+  ) -> Iterator[dict[str, np.ndarray]]:
+    """Yields this host's rows of each global batch, without end."""
+
+  def eval_batches(
+    self, batch_size: int, rows: slice, num_examples: int | None
+  ) -> Iterator[dict[str, np.ndarray]]:
+    """Yields one pass, padded, with `valid`."""
+
+
+def _clevr(
+  config: ml_collections.ConfigDict, split: str, mesh: jax.sharding.Mesh
+) -> Source:
+  from slot_attention.data import clevr
+
+  reader = clevr.open_clevr(
+    data_dir=config.data_dir or None,
+    split=split,
+    download=config.download,
+    min_num_objects=config.min_num_objects,
+    max_num_objects=config.max_num_objects,
+    resolution=config.resolution,
+    num_targets=config.num_targets,
+  )
+  return HostSource(reader, mesh)
+
+
+def _procedural(
+  config: ml_collections.ConfigDict, split: str, mesh: jax.sharding.Mesh
+) -> Source:
+  from slot_attention.data.procedural import source
+
+  return source.ProceduralSource(config, split, mesh)
+
+
+SOURCES = {"clevr": _clevr, "procedural": _procedural}

@@ -1,0 +1,161 @@
+"""From decoded CLEVR examples to images in [-1, 1] and target vectors.
+
+These are TensorFlow functions for use inside a tf.data pipeline. They repeat
+the arithmetic of the 2020 Slot Attention code (`data.preprocess_clevr`)
+operation by operation, so that the same record gives the same numbers.
+"""
+
+import functools
+import types
+from typing import TYPE_CHECKING, Any
+
+from absl import logging
+
+if TYPE_CHECKING:
+  import tensorflow as tf
+
+# (property, number of values) in the order in which they stand in a target,
+# between the coordinates and the presence; values are numbered as in TFDS.
+PROPERTIES = (("size", 2), ("material", 2), ("shape", 3), ("color", 8))
+TARGET_SIZE = 3 + sum(size for _, size in PROPERTIES) + 1
+
+
+@functools.cache
+def import_tensorflow() -> types.ModuleType:
+  """Imports tensorflow for reading files, without its hold on the GPUs.
+
+  Returns:
+    The module, after hiding the accelerators from it: it would otherwise take
+    the memory that JAX needs.
+
+  Raises:
+    ImportError: tensorflow or tensorflow_datasets is not installed.
+  """
+  try:
+    import tensorflow as tf
+    import tensorflow_datasets as tfds
+  except ImportError as error:
+    raise ImportError(
+      "Reading or writing TFDS data needs tensorflow and tensorflow_datasets, "
+      f"and importing them failed ({error}); run `pip install tensorflow-cpu "
+      "tensorflow-datasets`, or train with --config.data.source=procedural."
+    ) from error
+  del tfds  # Imported to find out whether it is there.
+  try:
+    if tf.config.get_visible_devices("GPU"):
+      tf.config.set_visible_devices([], "GPU")
+  except RuntimeError:  # Somebody has used tensorflow in this process before.
+    logging.warning("tensorflow already holds the GPUs of this process.")
+  return tf
+
+
+def preprocess_clevr(
+  example: dict[str, Any],
+  resolution: tuple[int, int],
+  crop: tuple[int, int, int, int] | None = None,
+  num_targets: int = 10,
+) -> dict[str, "tf.Tensor"]:
+  """Turns a decoded example of TFDS' CLEVR into inputs and targets.
+
+  Args:
+    example: `image` [h, w, 3] uint8 and `objects`, see `clevr_target`.
+    resolution: (height, width) of the result in pixels.
+    crop: see `crop_image`; the 2020 code crops (29, 64, 192, 192) for object
+      discovery and nothing for set prediction.
+    num_targets: rows of the target, objects and padding.
+
+  Returns:
+    `image` [height, width, 3] float32 in [-1, 1], `target` [num_targets, 19]
+    float32 and `num_objects` [] int32.
+  """
+  tf = import_tensorflow()
+  image = normalize_image(example["image"])
+  if crop is not None:
+    image = crop_image(image, crop)
+  image = resize_bilinear(image, resolution)
+  objects = example["objects"]
+  return {
+    "image": tf.clip_by_value(image, -1.0, 1.0),
+    "target": clevr_target(objects, num_targets),
+    "num_objects": tf.shape(objects["3d_coords"])[0],
+  }
+
+
+def normalize_image(image: "tf.Tensor") -> "tf.Tensor":
+  """Scales uint8 pixels [h, w, 3] to float32 in [-1, 1]."""
+  tf = import_tensorflow()
+  return (tf.cast(image, tf.float32) / 255.0 - 0.5) * 2.0
+
+
+def crop_image(
+  image: "tf.Tensor", crop: tuple[int, int, int, int]
+) -> "tf.Tensor":
+  """Cuts a rectangle out of an image.
+
+  Args:
+    image: [h, w, 3].
+    crop: (top, left, height, width) in pixels of this image, not of another
+      size of the same picture: TFDS' CLEVR is 320x480, CLEVR with masks
+      240x320.
+
+  Returns:
+    [height, width, 3].
+
+  Raises:
+    tf.errors.InvalidArgumentError or ValueError: the rectangle reaches beyond
+      the image.
+  """
+  return import_tensorflow().image.crop_to_bounding_box(image, *crop)
+
+
+def resize_bilinear(
+  image: "tf.Tensor", resolution: tuple[int, int]
+) -> "tf.Tensor":
+  """Resizes without antialiasing, pixel centres at half-integers.
+
+  Args:
+    image: [h, w, 3] float32.
+    resolution: (height, width); another aspect ratio stretches the picture.
+
+  Returns:
+    [height, width, 3] float32.
+  """
+  tf = import_tensorflow()
+  return tf.image.resize(
+    image, resolution, method=tf.image.ResizeMethod.BILINEAR, antialias=False
+  )
+
+
+def clevr_target(objects: dict[str, Any], num_targets: int) -> "tf.Tensor":
+  """Encodes the objects of a scene as rows of numbers.
+
+  Args:
+    objects: `3d_coords` [n, 3] float32, in [-3, 3] for CLEVR's positions on the
+      floor, and `size`, `material`, `shape`, `color` [n] int64, TFDS' labels.
+    num_targets: rows of the result.
+
+  Returns:
+    [num_targets, 19] float32: coordinates 3 as (x + 3) / 6, size 2, material 2,
+    shape 3, color 8, presence 1. Objects keep their order; rows after the last
+    object are zero.
+
+  Raises:
+    tf.errors.InvalidArgumentError: more objects than rows.
+  """
+  tf = import_tensorflow()
+  coordinates = tf.cast(objects["3d_coords"], tf.float32)
+  num_objects = tf.shape(coordinates)[0]
+  enough = tf.debugging.assert_less_equal(
+    num_objects,
+    num_targets,
+    message=f"The scene has more objects than the {num_targets} rows of its "
+    "target; raise num_targets or lower max_num_objects.",
+  )
+  parts = [(coordinates + 3.0) / 6.0]
+  parts += [tf.one_hot(objects[name], size) for name, size in PROPERTIES]
+  parts += [tf.ones([num_objects, 1])]
+  rows = tf.concat(parts, axis=1)  # [num_objects, 19]
+  with tf.control_dependencies([enough] if enough is not None else []):
+    missing = num_targets - num_objects
+  target = tf.pad(rows, [[0, missing], [0, 0]])
+  return tf.ensure_shape(target, [num_targets, TARGET_SIZE])

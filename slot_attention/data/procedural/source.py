@@ -1,0 +1,202 @@
+"""Procedural scenes as a data source: an endless stream, or a stored set."""
+
+from collections.abc import Iterator
+import functools
+from typing import Any
+
+from absl import logging
+import jax
+import jax.numpy as jnp
+import ml_collections
+import numpy as np
+
+from slot_attention import sharding
+from slot_attention.data.procedural import scenes
+
+SPLITS = {"train": 0, "train_eval": 1, "validation": 2}
+_RENDER_CHUNK = 256  # Scenes rendered at a time, over all devices.
+
+Examples = dict[str, jax.Array]
+
+
+class ProceduralSource:
+  """CLEVR-style scenes made on the devices that train on them.
+
+  Scene i of a split is a function of (config.procedural.seed, split, i). Without
+  `num_train`, each step of the training stream shows new scenes, never seen
+  again; with it, the scenes are rendered once, kept on every device as uint8,
+  and drawn in a new order each epoch, without the host.
+
+  Attributes:
+    num_examples: size of the stored training set, or None.
+  """
+
+  def __init__(
+    self,
+    config: ml_collections.ConfigDict,
+    split: str,
+    mesh: jax.sharding.Mesh,
+  ):
+    if split not in SPLITS:
+      raise ValueError(
+        f"Procedural data has no split {split!r}; it has {', '.join(SPLITS)}."
+      )
+    self._mesh = mesh
+    self._num_targets = config.num_targets
+    self._scene_config = _scene_config(config)
+    self._seed = (config.procedural.seed, SPLITS[split])
+    self._stored: dict[int, Examples] = {}
+    num_train = config.procedural.num_train
+    self.num_examples = num_train if split == "train" and num_train else None
+    # Compiled once per source. Numbers go in as numpy scalars and keys are made
+    # inside, so that every process of a run can pass them.
+    batched, whole = sharding.batched(mesh), sharding.replicated(mesh)
+    self._stream_step = jax.jit(
+      self._stream_batch, static_argnums=(2,), out_shardings=batched
+    )
+    self._render = jax.jit(
+      self._generate, static_argnums=(1,), out_shardings=whole
+    )
+    self._draw = jax.jit(
+      self._drawn_batch, static_argnums=(3,), out_shardings=batched
+    )
+    self._slice = jax.jit(
+      self._padded_batch, static_argnums=(2,), out_shardings=batched
+    )
+    self._order = jax.jit(
+      _two_epochs, static_argnums=(2,), out_shardings=whole
+    )
+
+  def train_batches(
+    self, batch_size: int, seed: int, start_step: int
+  ) -> Iterator[Examples]:
+    """Yields batches without end; see `pipeline.Source`."""
+    if self.num_examples is None:
+      step = start_step
+      while True:
+        yield self._stream_step(np.uint32(seed), np.uint32(step), batch_size)
+        step += 1
+    yield from self._epochs(batch_size, seed, start_step)
+
+  def eval_batches(
+    self, batch_size: int, num_examples: int
+  ) -> Iterator[Examples]:
+    """Yields scenes 0 to num_examples - 1 once; see `pipeline.Source`."""
+    examples = self._store(num_examples)
+    for start in range(0, num_examples, batch_size):
+      yield self._slice(examples, np.int32(start), batch_size)
+
+  def _epochs(
+    self, batch_size: int, seed: int, start_step: int
+  ) -> Iterator[Examples]:
+    """Draws from the stored set; batches may reach into the next epoch."""
+    size = self.num_examples
+    examples = self._store(size)
+    step, current, order = start_step, None, None
+    while True:
+      epoch, start = divmod(step * batch_size, size)
+      if epoch != current:
+        current = epoch
+        order = self._order(np.uint32(seed), np.uint32(epoch), size)
+      yield self._draw(examples, order, np.int32(start), batch_size)
+      step += 1
+
+  def _store(self, num_examples: int) -> Examples:
+    """Renders scenes 0 to num_examples - 1 once and keeps them."""
+    if num_examples in self._stored:
+      return self._stored[num_examples]
+    logging.info("Rendering %d procedural scenes.", num_examples)
+    devices = self._mesh.size
+    chunk = -(-min(_RENDER_CHUNK, num_examples) // devices) * devices
+    # Waiting for each keeps few renders in flight, whatever the backend.
+    chunks = [
+      jax.block_until_ready(self._render(np.uint32(start), chunk))
+      for start in range(0, num_examples, chunk)
+    ]
+    join = jax.jit(
+      lambda chunks: jax.tree.map(
+        lambda *x: jnp.concatenate(x)[:num_examples], *chunks
+      ),
+      out_shardings=sharding.replicated(self._mesh),
+    )
+    self._stored[num_examples] = join(chunks)
+    return self._stored[num_examples]
+
+  def _root_key(self) -> jax.Array:
+    seed, split = self._seed
+    return jax.random.fold_in(jax.random.key(seed), split)
+
+  def _generate(
+    self, start: jax.Array, count: int, key: jax.Array | None = None
+  ) -> Examples:
+    """Renders scenes start .. start + count - 1, divided over the devices."""
+    key = self._root_key() if key is None else key
+    numbers = start + jnp.arange(count, dtype=jnp.uint32)
+    keys = jax.vmap(jax.random.fold_in, in_axes=(None, 0))(key, numbers)
+    keys = jax.lax.with_sharding_constraint(keys, sharding.batched(self._mesh))
+    examples = jax.vmap(
+      functools.partial(scenes.generate, config=self._scene_config)
+    )(keys)
+    segmentation = examples["segmentation"].astype(jnp.uint8)
+    return examples | {"segmentation": segmentation}
+
+  def _stream_batch(
+    self, seed: jax.Array, step: jax.Array, batch_size: int
+  ) -> Examples:
+    key = jax.random.fold_in(self._root_key(), seed)
+    key = jax.random.fold_in(key, step)
+    return self._finish(self._generate(jnp.uint32(0), batch_size, key))
+
+  def _drawn_batch(
+    self,
+    examples: Examples,
+    order: jax.Array,
+    start: jax.Array,
+    batch_size: int,
+  ) -> Examples:
+    rows = jax.lax.dynamic_slice(order, (start,), (batch_size,))
+    return self._finish(_take(examples, rows))
+
+  def _padded_batch(
+    self, examples: Examples, start: jax.Array, batch_size: int
+  ) -> Examples:
+    """The last batch repeats the last example where it has no other."""
+    size = examples["image"].shape[0]
+    rows = start + jnp.arange(batch_size)
+    batch = self._finish(_take(examples, jnp.minimum(rows, size - 1)))
+    return batch | {"valid": rows < size}
+
+  def _finish(self, examples: Examples) -> Examples:
+    """uint8 scenes -> the batch contract."""
+    missing = self._num_targets - examples["target"].shape[1]
+    return {
+      "image": (examples["image"] / jnp.float32(255.0) - 0.5) * 2.0,
+      "segmentation": examples["segmentation"].astype(jnp.int32),
+      "target": jnp.pad(examples["target"], ((0, 0), (0, missing), (0, 0))),
+      "num_objects": examples["num_objects"],
+    }
+
+
+def _two_epochs(seed: jax.Array, epoch: jax.Array, size: int) -> jax.Array:
+  """Returns [2 * size] int32: the order of an epoch and of the next one."""
+  keys = [
+    jax.random.fold_in(jax.random.key(seed), epoch + i) for i in range(2)
+  ]
+  return jnp.concatenate([jax.random.permutation(key, size) for key in keys])
+
+
+def _take(examples: Examples, rows: jax.Array) -> Examples:
+  return jax.tree.map(lambda x: jnp.take(x, rows, axis=0), examples)
+
+
+def _scene_config(config: ml_collections.ConfigDict) -> Any:
+  procedural = config.procedural
+  return scenes.SceneConfig(
+    resolution=tuple(config.resolution),
+    window=tuple(procedural.window),
+    min_num_objects=config.min_num_objects,
+    max_num_objects=config.max_num_objects,
+    position_range=procedural.position_range,
+    min_visible_pixels=procedural.min_visible_pixels,
+    antialias=procedural.antialias,
+  )

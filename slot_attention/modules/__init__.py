@@ -1,0 +1,1 @@
+"""Networks only: no input or output, no config objects, no task."""

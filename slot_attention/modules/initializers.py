@@ -1,0 +1,63 @@
+"""Initial slots, and the parameter initialisers of the 2020 code."""
+
+from flax import linen as nn
+import jax
+import jax.numpy as jnp
+
+# Keras' defaults, which the original code relies on; flax's own default for
+# Dense and Conv is lecun_normal.
+kernel_init = nn.initializers.glorot_uniform()
+
+
+class GaussianInitializer(nn.Module):
+  """Draws slots from one Gaussian shared by all of them (Algorithm 1, line 2).
+
+  Mean and log standard deviation are learned. The number of slots is free at
+  every call, since no parameter depends on it.
+
+  Attributes:
+    num_slots: slots drawn when a call names no other number.
+    slot_size: width d of a slot.
+  """
+
+  num_slots: int
+  slot_size: int
+
+  @nn.compact
+  def __call__(
+    self,
+    batch_size: int,
+    num_slots: int | None = None,
+    noise: jax.Array | None = None,
+  ) -> jax.Array:
+    """Draws the initial slots.
+
+    Args:
+      batch_size: b.
+      num_slots: k, or None for the number given to the constructor.
+      noise: [b, k, d] standard normal draw that replaces the one from the rng
+        stream "slots".
+
+    Returns:
+      [b, k, d] float32 slots, `mu + exp(log_sigma) * noise`.
+
+    Raises:
+      ValueError: the noise has another shape than [b, k, d].
+    """
+    # Glorot over [1, 1, d] has fan_in 1 and fan_out d: U(-.304, .304) at d = 64.
+    shape = (1, 1, self.slot_size)
+    mu = self.param("mu", kernel_init, shape)
+    log_sigma = self.param("log_sigma", kernel_init, shape)
+    num_slots = self.num_slots if num_slots is None else num_slots
+    shape = (batch_size, num_slots, self.slot_size)
+    if noise is None:
+      noise = jax.random.normal(self.make_rng("slots"), shape)
+    elif noise.shape != shape:
+      raise ValueError(
+        f"Slot noise has shape {noise.shape}; this call needs [batch_size, "
+        f"num_slots, slot_size] = {shape}."
+      )
+    noise = jnp.asarray(noise, jnp.float32)
+    return jnp.broadcast_to(mu, shape) + jnp.exp(
+      jnp.broadcast_to(log_sigma, shape)
+    ) * noise

@@ -1,0 +1,13 @@
+"""The tasks, by the name that `config.task` takes."""
+
+import ml_collections
+
+from slot_attention.tasks import base
+from slot_attention.tasks import set_prediction
+
+TASKS = {"set_prediction": set_prediction.SetPrediction}
+
+
+def create_task(config: ml_collections.ConfigDict) -> base.Task:
+  """Builds the task that `config.task` names."""
+  return TASKS[config.task](config)

@@ -1,0 +1,99 @@
+"""What a task is: the only thing the training loop knows about one.
+
+A task is one file: its model, its loss, its metrics and its figures. `TASKS` in
+`slot_attention.tasks` lists them by the name that `config.task` takes.
+"""
+
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+from flax import linen as nn
+import jax
+import jax.numpy as jnp
+import ml_collections
+import numpy as np
+
+from slot_attention.modules import slot_attention
+
+Batch = Mapping[str, jax.Array]
+Rngs = Mapping[str, jax.Array]
+
+
+class Task(Protocol):
+  """The protocol; letters as in the contracts: b batch, k slots, t iterations.
+
+  All functions are pure, so that the loop can jit, shard and donate.
+  """
+
+  model: nn.Module
+
+  def init(self, key: jax.Array) -> dict[str, Any]:
+    """Returns the model's variables: {"params": ..., other collections}."""
+
+  def loss(
+    self,
+    variables: Mapping[str, Any],
+    batch: Batch,
+    rngs: Rngs,
+  ) -> tuple[jax.Array, tuple[dict[str, jax.Array], dict[str, Any]]]:
+    """Returns the training loss of a batch.
+
+    Returns:
+      The mean loss over the batch, then scalar metrics by name and the updated
+      variable collections other than "params".
+    """
+
+  def eval_step(
+    self,
+    variables: Mapping[str, Any],
+    batch: Batch,
+    rngs: Rngs,
+    num_slots: int | None = None,
+    num_iterations: int | None = None,
+  ) -> dict[str, jax.Array]:
+    """Returns per-example arrays [b, ...], small enough to keep for a split."""
+
+  def summarize(self, outputs: Mapping[str, np.ndarray]) -> dict[str, float]:
+    """Turns a split's valid per-example arrays into scalars by name."""
+
+  def predict(
+    self,
+    variables: Mapping[str, Any],
+    images: jax.Array,
+    rngs: Rngs,
+    num_slots: int | None = None,
+    num_iterations: int | None = None,
+    slot_noise: jax.Array | None = None,
+  ) -> dict[str, jax.Array]:
+    """Returns everything the model says of images [b, h, w, 3]."""
+
+  def figures(
+    self, outputs: Mapping[str, np.ndarray], batch: Mapping[str, np.ndarray]
+  ) -> dict[str, list[np.ndarray]]:
+    """Draws `predict`'s outputs: uint8 [H, W, 3] pictures, one per example."""
+
+
+def build_slot_module(config: ml_collections.ConfigDict) -> nn.Module:
+  """Returns the slot module that `config.slot_module` names."""
+  return SLOT_MODULES[config.slot_module](config)
+
+
+def compute_dtype(config: ml_collections.ConfigDict) -> jnp.dtype:
+  """Returns the type of matrix products and convolutions."""
+  return jnp.dtype(config.model.dtype)
+
+
+def _slot_attention(config: ml_collections.ConfigDict) -> nn.Module:
+  model = config.model
+  return slot_attention.SlotAttention(
+    slot_size=model.slot_size,
+    mlp_hidden_size=model.mlp_hidden_size,
+    num_iterations=model.num_iterations,
+    epsilon=model.epsilon,
+    normalization=config.normalization,
+    remat=model.remat,
+    dtype=compute_dtype(config),
+  )
+
+
+SLOT_MODULES = {"slot_attention": _slot_attention}

@@ -1,0 +1,246 @@
+"""Set prediction: object properties from images (paper A, sections 2.3, 4.2)."""
+
+from collections.abc import Mapping
+import math
+from typing import Any
+
+from flax import linen as nn
+import jax
+import jax.numpy as jnp
+import ml_collections
+import numpy as np
+
+from slot_attention import figures
+from slot_attention import losses
+from slot_attention.metrics import ari
+from slot_attention.metrics import average_precision
+from slot_attention.modules import encoders
+from slot_attention.modules import initializers
+from slot_attention.modules import mlp
+from slot_attention.tasks import base
+
+NUM_PROPERTIES = 19  # Coordinates 3, size 2, material 2, shape 3, color 8, 1.
+
+
+class SetPredictionModel(nn.Module):
+  """Encoder, slots and a head shared by all slots (paper A, appendix E.4).
+
+  Attributes:
+    tokens: image -> [b, h', w', c].
+    initializer: initial slots.
+    slot_module: refines slots.
+    head_hidden_size: hidden width of the head.
+    dtype: type of the head's matrix products.
+  """
+
+  tokens: nn.Module
+  initializer: nn.Module
+  slot_module: nn.Module
+  head_hidden_size: int = 64
+  dtype: jnp.dtype = jnp.float32
+
+  @nn.compact
+  def __call__(
+    self,
+    images: jax.Array,
+    num_slots: int | None = None,
+    num_iterations: int | None = None,
+    slot_noise: jax.Array | None = None,
+    train: bool = False,
+  ) -> dict[str, jax.Array]:
+    """Predicts a set of objects.
+
+    Args:
+      images: [b, h, w, 3] in [-1, 1].
+      num_slots: k, or None for the configured number.
+      num_iterations: t, or None for the configured number.
+      slot_noise: [b, k, d], see the initializer.
+      train: passed to the slot module.
+
+    Returns:
+      `predictions` [b, k, 19] float32 in (0, 1), `attention` [b, t, k, n] and
+      `slots` [b, k, d].
+    """
+    grid = self.tokens(images)
+    inputs = grid.reshape(grid.shape[0], -1, grid.shape[-1])  # [b, h'w', c]
+    slots = self.initializer(images.shape[0], num_slots, slot_noise)
+    output = self.slot_module(inputs, slots, num_iterations, train)
+    logits = mlp.MLP(
+      self.head_hidden_size, NUM_PROPERTIES, self.dtype, name="mlp_classifier"
+    )(output.slots)
+    return {
+      "predictions": nn.sigmoid(logits.astype(jnp.float32)),
+      "attention": output.attention,
+      "slots": output.slots,
+    }
+
+
+class SetPrediction:
+  """The task; see `base.Task`."""
+
+  def __init__(self, config: ml_collections.ConfigDict):
+    model = config.model
+    dtype = base.compute_dtype(config)
+    self._config = config
+    self.model = SetPredictionModel(
+      tokens=encoders.ImageTokens(
+        model.encoder_channels, model.encoder_strides, model.remat, dtype
+      ),
+      initializer=initializers.GaussianInitializer(
+        model.num_slots, model.slot_size
+      ),
+      slot_module=base.build_slot_module(config),
+      head_hidden_size=model.head_hidden_size,
+      dtype=dtype,
+    )
+
+  def init(self, key: jax.Array) -> dict[str, Any]:
+    """Returns the model's variables."""
+    images = jnp.zeros((1, *self._config.data.resolution, 3))
+    return self.model.init({"params": key, "slots": key}, images)
+
+  def loss(
+    self, variables: Mapping[str, Any], batch: base.Batch, rngs: base.Rngs
+  ) -> tuple[jax.Array, tuple[dict[str, jax.Array], dict[str, Any]]]:
+    """Returns the set loss, mean over the batch; see `base.Task.loss`."""
+    mutable = [name for name in variables if name != "params"]
+    outputs, state = self.model.apply(
+      variables, batch["image"], train=True, rngs=rngs, mutable=mutable
+    )
+    per_example, _ = losses.set_loss(
+      outputs["predictions"], batch["target"], self._config.model.matching
+    )
+    return jnp.mean(per_example), ({}, dict(state))
+
+  def predict(
+    self,
+    variables: Mapping[str, Any],
+    images: jax.Array,
+    rngs: base.Rngs,
+    num_slots: int | None = None,
+    num_iterations: int | None = None,
+    slot_noise: jax.Array | None = None,
+  ) -> dict[str, jax.Array]:
+    """Returns `SetPredictionModel`'s outputs."""
+    return self.model.apply(
+      variables, images, num_slots, num_iterations, slot_noise, rngs=rngs
+    )
+
+  def eval_step(
+    self,
+    variables: Mapping[str, Any],
+    batch: base.Batch,
+    rngs: base.Rngs,
+    num_slots: int | None = None,
+    num_iterations: int | None = None,
+  ) -> dict[str, jax.Array]:
+    """Returns predictions, targets, loss, matching and, with masks, ARI."""
+    outputs = self.predict(
+      variables, batch["image"], rngs, num_slots, num_iterations
+    )
+    loss, (rows, columns) = losses.set_loss(
+      outputs["predictions"], batch["target"], self._config.model.matching
+    )
+    result = {
+      "predictions": outputs["predictions"],
+      "target": batch["target"],
+      "loss": loss,
+      "rows": rows,
+      "columns": columns,
+    }
+    if "segmentation" in batch:
+      result |= _attention_ari(
+        batch["segmentation"],
+        outputs["attention"],
+        self._grid(),
+        batch["target"].shape[1],
+      )
+    return result
+
+  def summarize(self, outputs: Mapping[str, np.ndarray]) -> dict[str, float]:
+    """Returns loss, average precision, attribute accuracy and ARI."""
+    scalars = {"loss": float(np.mean(outputs["loss"]))}
+    precision = average_precision.average_precision(
+      outputs["predictions"], outputs["target"]
+    )
+    scalars |= {f"ap_{t:g}": value for t, value in precision.items()}
+    accuracy = average_precision.attribute_accuracy(
+      outputs["predictions"],
+      outputs["target"],
+      outputs["rows"],
+      outputs["columns"],
+    )
+    scalars |= {f"accuracy_{name}": value for name, value in accuracy.items()}
+    for name in ("ari", "ari_fg"):
+      if name in outputs:
+        scalars[name] = _mean_where_defined(outputs[name])
+    return scalars
+
+  def figures(
+    self, outputs: Mapping[str, np.ndarray], batch: Mapping[str, np.ndarray]
+  ) -> dict[str, list[np.ndarray]]:
+    """Draws predicted against true objects, and attention per iteration."""
+    attention = outputs["attention"]
+    attention = attention.reshape(*attention.shape[:3], *self._grid())
+    return {
+      "objects": [
+        _objects_panel(*example, self._config.model.matching)
+        for example in zip(
+          batch["image"],
+          outputs["predictions"],
+          batch["target"],
+          strict=True,
+        )
+      ],
+      "attention": [
+        figures.attention_grid(image, maps)
+        for image, maps in zip(batch["image"], attention, strict=True)
+      ],
+    }
+
+  def _grid(self) -> tuple[int, int]:
+    """Returns (h', w'), the layout of the attention maps."""
+    stride = math.prod(self._config.model.encoder_strides)
+    height, width = self._config.data.resolution
+    return -(-height // stride), -(-width // stride)
+
+
+def _attention_ari(
+  segmentation: jax.Array,
+  attention: jax.Array,
+  grid: tuple[int, int],
+  num_objects: int,
+) -> dict[str, jax.Array]:
+  """Scores the last attention maps as a segmentation (paper A, section 4.2).
+
+  Args:
+    segmentation: [b, h, w] int32, 0 = background.
+    attention: [b, t, k, n].
+    grid: (h', w') with h'w' = n.
+    num_objects: o, the largest id.
+
+  Returns:
+    `ari` over all pixels and `ari_fg` over the objects' pixels, both [b].
+  """
+  rows, columns = (
+    jnp.arange(small) * full // small
+    for small, full in zip(grid, segmentation.shape[1:], strict=True)
+  )
+  true_ids = segmentation[:, rows[:, None], columns[None, :]]  # [b, h', w']
+  true_ids = true_ids.reshape(true_ids.shape[0], -1)  # [b, n]
+  predicted_ids = jnp.argmax(attention[:, -1], axis=1)  # [b, n]
+  num_slots = attention.shape[2]
+  return {
+    "ari": ari.adjusted_rand_index(
+      true_ids, predicted_ids, num_objects + 1, num_slots
+    ),
+    "ari_fg": ari.foreground_adjusted_rand_index(
+      true_ids, predicted_ids, num_objects, num_slots
+    ),
+  }
+
+
+def _mean_where_defined(values: np.ndarray) -> float:
+  """Mean without NaN: images in which the index is undefined do not count."""
+  defined = values[~np.isnan(values)]
+  return float(np.mean(defined)) if defined.size else math.nan

@@ -1,0 +1,127 @@
+"""Records of a run: metrics.jsonl, TensorBoard events and the log.
+
+Events go through TensorBoard's own pure-Python writer, since clu.metric_writers
+imports tensorflow, which accelerator images often lack.
+"""
+
+from collections.abc import Mapping, Sequence
+import io
+import json
+import math
+import os
+import time
+from typing import Any
+
+from absl import logging
+import numpy as np
+from PIL import Image
+from tensorboard.compat.proto import event_pb2
+from tensorboard.compat.proto import summary_pb2
+from tensorboard.plugins.hparams import summary_v2 as hparams
+from tensorboard.plugins.scalar import summary_v2 as scalar
+from tensorboard.summary.writer import event_file_writer
+
+METRICS_FILE = "metrics.jsonl"
+
+
+class Writer:
+  """Writes scalars and figures; only one process of a run should own one."""
+
+  def __init__(self, workdir: str, start_step: int):
+    """Opens the files; records later than `start_step` are dropped.
+
+    Args:
+      workdir: directory of the run.
+      start_step: step from which the run goes on; 0 for a new one.
+    """
+    self._path = os.path.join(workdir, METRICS_FILE)
+    _drop_after(self._path, start_step)
+    self._events = event_file_writer.EventFileWriter(workdir)
+    # TensorBoard forgets what earlier files say of this step and later ones.
+    start = event_pb2.SessionLog(status=event_pb2.SessionLog.START)
+    self._add(start_step + 1, session_log=start)
+
+  def write_scalars(self, step: int, scalars: Mapping[str, float]) -> None:
+    """Writes one line of metrics.jsonl and one event per scalar."""
+    with open(self._path, "a", encoding="utf-8") as f:
+      f.write(json.dumps({"step": step, **_finite_or_none(scalars)}) + "\n")
+    for name, value in scalars.items():
+      self._add(step, summary=scalar.scalar_pb(name, value))
+    logging.info(
+      "step %d: %s",
+      step,
+      ", ".join(f"{name} {value:.5g}" for name, value in scalars.items()),
+    )
+
+  def write_images(
+    self, step: int, images: Mapping[str, Sequence[np.ndarray]]
+  ) -> None:
+    """Writes uint8 [H, W, 3] pictures, each list under its name."""
+    for name, pictures in images.items():
+      for i, picture in enumerate(pictures):
+        self._add(step, summary=_image_summary(f"{name}/{i}", picture))
+
+  def write_hparams(self, hyperparameters: Mapping[str, Any]) -> None:
+    """Writes the run's hyper-parameters for TensorBoard's hparams page."""
+    values = {
+      key: value if isinstance(value, (bool, int, float, str)) else str(value)
+      for key, value in hyperparameters.items()
+    }
+    self._add(0, summary=hparams.hparams_pb(values))
+
+  def flush(self) -> None:
+    """Brings everything written so far to disk."""
+    self._events.flush()
+
+  def close(self) -> None:
+    """Flushes and closes."""
+    self._events.close()
+
+  def _add(self, step: int, **what: Any) -> None:
+    self._events.add_event(
+      event_pb2.Event(wall_time=time.time(), step=step, **what)
+    )
+
+
+def _image_summary(tag: str, picture: np.ndarray) -> summary_pb2.Summary:
+  buffer = io.BytesIO()
+  Image.fromarray(picture).save(buffer, format="PNG")
+  image = summary_pb2.Summary.Image(
+    height=picture.shape[0],
+    width=picture.shape[1],
+    colorspace=3,
+    encoded_image_string=buffer.getvalue(),
+  )
+  return summary_pb2.Summary(
+    value=[summary_pb2.Summary.Value(tag=tag, image=image)]
+  )
+
+
+def _finite_or_none(scalars: Mapping[str, float]) -> dict[str, float | None]:
+  """JSON has no NaN."""
+  return {
+    name: value if math.isfinite(value) else None
+    for name, value in scalars.items()
+  }
+
+
+def _drop_after(path: str, step: int) -> None:
+  """Drops lines of steps that a restarted run will do again."""
+  if not os.path.exists(path):
+    return
+  with open(path, encoding="utf-8") as f:
+    lines = f.readlines()
+  kept = [line for line in lines if _step_of(line) <= step]
+  if len(kept) < len(lines):
+    temporary = path + ".tmp"
+    with open(temporary, "w", encoding="utf-8") as f:
+      f.writelines(kept)
+    os.replace(temporary, path)
+
+
+def _step_of(line: str) -> float:
+  """A line that a killed process left unfinished counts as later than any."""
+  try:
+    return json.loads(line)["step"]
+  except json.JSONDecodeError:
+    return math.inf
