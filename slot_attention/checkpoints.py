@@ -19,8 +19,19 @@ class Checkpoints:
   The position in the data is the step itself, so nothing else needs saving.
   """
 
-  def __init__(self, workdir: str, config: ml_collections.ConfigDict):
-    """Opens the directory; `config` is `config.checkpoint` of a run."""
+  def __init__(
+    self,
+    workdir: str,
+    config: ml_collections.ConfigDict,
+    read_only: bool = False,
+  ):
+    """Opens the directory.
+
+    Args:
+      workdir: directory of the run.
+      config: `config.checkpoint` of the run.
+      read_only: touch nothing, such as the unfinished save of a live run.
+    """
     self._metric = config.best_metric
     sign = 1.0 if config.best_mode == "max" else -1.0
     self._directory = os.path.join(os.path.abspath(workdir), "checkpoints")
@@ -38,7 +49,9 @@ class Checkpoints:
     )
     self._manager = ocp.CheckpointManager(
       self._directory,
-      options=ocp.CheckpointManagerOptions(preservation_policy=policy),
+      options=ocp.CheckpointManagerOptions(
+        preservation_policy=policy, read_only=read_only
+      ),
     )
 
   def latest_step(self) -> int | None:
@@ -61,9 +74,12 @@ class Checkpoints:
       FileNotFoundError: there is no such checkpoint.
     """
     steps = list(self._manager.all_steps())
-    found = {"latest": self.latest_step(), "best": self.best_step()}.get(
-      step, step
-    )
+    if step == "latest":
+      found = self.latest_step()
+    elif step == "best":
+      found = self.best_step()
+    else:
+      found = int(step) if str(step).isdigit() else None
     if found not in steps:
       raise FileNotFoundError(
         f"{self._directory} has no checkpoint {step!r}; it has steps {steps}."
@@ -142,3 +158,31 @@ class Checkpoints:
   def close(self) -> None:
     """Waits and closes."""
     self._manager.close()
+
+
+def load_variables(
+  workdir: str,
+  step: int | str,
+  config: ml_collections.ConfigDict,
+  place: jax.sharding.Sharding,
+) -> tuple[int, dict[str, Any]]:
+  """Loads the model's variables of a finished or running run.
+
+  Args:
+    workdir: directory of the run.
+    step: "latest", "best", or the step of a checkpoint.
+    config: `config.checkpoint` of the run.
+    place: sharding of every array.
+
+  Returns:
+    The step, and {"params": ..., other collections}.
+
+  Raises:
+    FileNotFoundError: the run has no such checkpoint.
+  """
+  manager = Checkpoints(workdir, config, read_only=True)
+  try:
+    step = manager.find_step(step)
+    return step, manager.restore_variables(step, place)
+  finally:
+    manager.close()

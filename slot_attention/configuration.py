@@ -104,7 +104,7 @@ def get_default() -> ml_collections.ConfigDict:
   config.eval.every = 10_000
   config.eval.split = "validation"
   config.eval.num_examples = 0  # 0: the whole split.
-  config.eval.batch_size = 500
+  config.eval.batch_size = 512
   config.eval.num_figures = 8
 
   config.checkpoint = ml_collections.ConfigDict()
@@ -173,10 +173,18 @@ def validate(config: ml_collections.ConfigDict, num_devices: int = 1) -> None:
 def from_json(text: str) -> ml_collections.ConfigDict:
   """Reads what `to_json` wrote, with the defaults' types (tuples, floats)."""
   config = get_default()
+  known = flatten(config)
+  values = dict(_flatten(json.loads(text)))
+  unknown = sorted(values.keys() - known.keys())
+  if unknown:
+    raise ConfigError(
+      f"The saved config has keys that this version does not know: "
+      f"{', '.join(unknown)}; use the version that wrote it."
+    )
   config.update_from_flattened_dict(
     {
       key: tuple(value) if isinstance(value, list) else value
-      for key, value in _flatten(json.loads(text))
+      for key, value in values.items()
     }
   )
   return config

@@ -1,13 +1,17 @@
 """Evaluates a run: `python -m slot_attention.evaluate --workdir=RUN`."""
 
+from collections.abc import Callable, Iterator, Sequence
+import contextlib
 import itertools
 import os
 import sys
+from typing import Any, NamedTuple
 
 from absl import app
 from absl import flags
 from absl import logging
 import jax
+import ml_collections
 
 from slot_attention import checkpoints
 from slot_attention import configuration
@@ -17,40 +21,35 @@ from slot_attention import tasks
 from slot_attention import train
 from slot_attention.data import pipeline
 
-_WORKDIR = flags.DEFINE_string("workdir", None, "Directory of the run.")
-_STEP = flags.DEFINE_string("step", "latest", "latest, best, or a step.")
-_SPLIT = flags.DEFINE_string("split", None, "Default: the run's eval.split.")
-_NUM_SLOTS = flags.DEFINE_list("num_slots", [], "Such as 7,11,21.")
-_NUM_ITERATIONS = flags.DEFINE_list("num_iterations", [], "Such as 3,5.")
-_NUM_EXAMPLES = flags.DEFINE_integer(
-  "num_examples", None, "Default: the run's eval.num_examples; 0: the split."
-)
-_DATA_DIR = flags.DEFINE_string("data_dir", None, "Where the data lies now.")
-_OUTPUT = flags.DEFINE_string("output", None, "Default: RUN/evaluation.json.")
+
+class Run(NamedTuple):
+  """A checkpoint of a run, ready to be evaluated."""
+
+  config: ml_collections.ConfigDict
+  step: int
+  variables: dict[str, Any]
+  evaluator: evaluator_lib.Evaluator
 
 
-def evaluate(
+@contextlib.contextmanager
+def open_run(
   workdir: str,
   step: int | str = "latest",
   split: str | None = None,
-  num_slots: list[int] | None = None,
-  num_iterations: list[int] | None = None,
   num_examples: int | None = None,
   data_dir: str | None = None,
-) -> dict[str, object]:
-  """Evaluates a run's checkpoint over a grid of slots and iterations.
+) -> Iterator[Run]:
+  """Opens a run for evaluation, on all devices.
 
   Args:
     workdir: directory of the run.
     step: "latest", "best", or the step of a checkpoint.
     split: "train_eval" or "validation"; None for the run's own.
-    num_slots: numbers of slots; None for the one trained with.
-    num_iterations: numbers of iterations; None for the one trained with.
     num_examples: first examples of the split; 0 for all; None as in the run.
     data_dir: overrides the run's config.data.data_dir.
 
-  Returns:
-    {"step", "split", "results": [{"num_slots", "num_iterations", "eval/..."}]}.
+  Yields:
+    The run; its mesh is set until the context ends.
   """
   config = train.read_config(workdir)
   if split:
@@ -62,10 +61,9 @@ def evaluate(
   mesh = sharding.create_mesh()
   configuration.validate(config, mesh.size)
   with jax.set_mesh(mesh):
-    manager = checkpoints.Checkpoints(workdir, config.checkpoint)
-    step = manager.find_step(step)
-    variables = manager.restore_variables(step, sharding.replicated(mesh))
-    manager.close()
+    step, variables = checkpoints.load_variables(
+      workdir, step, config.checkpoint, sharding.replicated(mesh)
+    )
     evaluator = evaluator_lib.Evaluator(
       tasks.create_task(config),
       pipeline.open_source(config.data, config.eval.split, mesh),
@@ -73,54 +71,101 @@ def evaluate(
       config.eval.batch_size,
       config.eval.num_examples,
     )
+    yield Run(config, step, variables, evaluator)
+
+
+def evaluate(
+  workdir: str,
+  num_slots: Sequence[int] = (),
+  num_iterations: Sequence[int] = (),
+  **kwargs: Any,
+) -> dict[str, Any]:
+  """Evaluates a checkpoint over a grid of slots and iterations.
+
+  Args:
+    workdir: directory of the run.
+    num_slots: numbers of slots; empty for the one trained with.
+    num_iterations: numbers of iterations; empty for the one trained with.
+    **kwargs: see `open_run`.
+
+  Returns:
+    {"step", "split", "results": [{"num_slots", "num_iterations", "eval/..."}]}.
+  """
+  with open_run(workdir, **kwargs) as run:
     results = []
     for slots, iterations in itertools.product(
-      num_slots or [config.model.num_slots],
-      num_iterations or [config.model.num_iterations],
+      num_slots or [run.config.model.num_slots],
+      num_iterations or [run.config.model.num_iterations],
     ):
-      scalars = evaluator.evaluate(variables, slots, iterations)
+      scalars = run.evaluator.evaluate(run.variables, slots, iterations)
       results.append(
         {"num_slots": slots, "num_iterations": iterations}
         | {f"eval/{name}": value for name, value in scalars.items()}
       )
-  return {"step": step, "split": config.eval.split, "results": results}
+    split = run.config.eval.split
+    return {"step": run.step, "split": split, "results": results}
+
+
+def reject_arguments(argv: Sequence[str]) -> None:
+  """Raises if anything but flags stands on the command line."""
+  if len(argv) > 1:
+    raise app.UsageError(f"Unexpected arguments: {' '.join(argv[1:])}.")
+
+
+def report_errors(
+  main_function: Callable[[list[str]], None],
+) -> Callable[[list[str]], None]:
+  """Wraps a main function: a bad value or file ends it with one sentence."""
+
+  def wrapped(argv: list[str]) -> None:
+    try:
+      main_function(argv)
+    except (ValueError, OSError) as error:
+      logging.error("%s", error)
+      sys.exit(1)
+
+  return wrapped
 
 
 def main(argv: list[str]) -> None:
   """Prints a table and writes JSON."""
-  if len(argv) > 1:
-    raise app.UsageError(f"Unexpected arguments: {' '.join(argv[1:])}.")
-  try:
-    result = evaluate(
-      _WORKDIR.value,
-      int(_STEP.value) if _STEP.value.isdigit() else _STEP.value,
-      _SPLIT.value,
-      [int(k) for k in _NUM_SLOTS.value],
-      [int(t) for t in _NUM_ITERATIONS.value],
-      _NUM_EXAMPLES.value,
-      _DATA_DIR.value,
-    )
-  except (ValueError, OSError) as error:
-    logging.error("%s", error)
-    sys.exit(1)
+  reject_arguments(argv)
+  values = flags.FLAGS
+  result = evaluate(
+    values.workdir,
+    [int(k) for k in values.num_slots],
+    [int(t) for t in values.num_iterations],
+    step=values.step,
+    split=values.split,
+    num_examples=values.num_examples,
+    data_dir=values.data_dir,
+  )
   for row in result["results"]:
-    print(
-      "  ".join(
-        f"{name} {value:.4g}" if isinstance(value, float) else f"{name} {value}"
-        for name, value in row.items()
-      )
-    )
-  path = _OUTPUT.value or os.path.join(_WORKDIR.value, train.EVALUATION_FILE)
+    print("  ".join(_cell(*item) for item in row.items()))
+  path = values.output or os.path.join(values.workdir, train.EVALUATION_FILE)
   train.write_json(path, result)
   print(f"Wrote {path}.")
 
 
-def run() -> None:
-  """Runs `main` with absl's flags and logging on standard error."""
-  logging.set_verbosity(logging.INFO)
+def _cell(name: str, value: float) -> str:
+  return f"{name} {value:.4g}" if isinstance(value, float) else f"{name} {value}"
+
+
+def _define_flags() -> None:
+  flags.DEFINE_string("workdir", None, "Directory of the run.")
+  flags.DEFINE_string("step", "latest", "latest, best, or a step.")
+  flags.DEFINE_string("split", None, "Default: the run's eval.split.")
+  flags.DEFINE_list("num_slots", [], "Such as 7,11,21.")
+  flags.DEFINE_list("num_iterations", [], "Such as 3,5.")
+  flags.DEFINE_integer(
+    "num_examples", None, "Default: the run's eval.num_examples; 0: all."
+  )
+  flags.DEFINE_string("data_dir", None, "Where the data lies now.")
+  flags.DEFINE_string("output", None, "Default: evaluation.json of the run.")
   flags.mark_flag_as_required("workdir")
-  app.run(main)
 
 
 if __name__ == "__main__":
-  run()
+  logging.set_verbosity(logging.INFO)
+  _define_flags()
+  app.run(report_errors(main))

@@ -12,7 +12,7 @@ from slot_attention import configuration
 from slot_attention import train
 
 _CONFIG = config_flags.DEFINE_config_file(
-  "config", None, "Config file, with a variant behind a colon.", True
+  "config", None, "Config file, with a variant behind a colon."
 )
 _WORKDIR = flags.DEFINE_string("workdir", None, "Directory of the run.")
 _DISTRIBUTED = flags.DEFINE_bool(
@@ -48,15 +48,31 @@ def main(argv: list[str]) -> None:
     logging.info("%s", stop)
     sys.exit(EXIT_INTERRUPTED)
   except (configuration.ConfigError, train.DivergedError, OSError) as error:
-    logging.error("%s", error)
+    logging.error("%s", _one_line(error))
     sys.exit(EXIT_ERROR)
+
+
+def _parse_flags(argv: list[str]) -> list[str]:
+  """Parses flags; what is wrong with them is one sentence, not a traceback."""
+  try:
+    return flags.FLAGS(argv)
+  except AttributeError as error:
+    sys.exit(f"Unknown config key: {_one_line(error)}")
+  except flags.Error as error:
+    # What a config file raises arrives as the text of a traceback.
+    sys.exit(f"Bad flags: {_one_line(error).split('ConfigError: ')[-1]}")
+
+
+def _one_line(error: BaseException) -> str:
+  text = str(error).replace("\\n", " ").replace("\\'", "'").strip("'")
+  return " ".join(text.split())
 
 
 def run() -> None:
   """Runs `main` with absl's flags and logging on standard error."""
   logging.set_verbosity(logging.INFO)
   flags.mark_flags_as_required(["config", "workdir"])
-  app.run(main)
+  app.run(main, flags_parser=_parse_flags)
 
 
 if __name__ == "__main__":

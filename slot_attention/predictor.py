@@ -28,10 +28,9 @@ def load(workdir: str, step: int | str = "latest") -> "Predictor":
   config = train.read_config(workdir)
   mesh = sharding.create_mesh()
   task = tasks.create_task(config)
-  manager = checkpoints.Checkpoints(workdir, config.checkpoint)
-  step = manager.find_step(step)
-  variables = manager.restore_variables(step, sharding.replicated(mesh))
-  manager.close()
+  step, variables = checkpoints.load_variables(
+    workdir, step, config.checkpoint, sharding.replicated(mesh)
+  )
   return Predictor(task, variables, step, config.data.resolution)
 
 

@@ -71,7 +71,7 @@ def create_train_step(
     )
     updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
     metrics["learning_rate"] = schedule(state.step)
-    metrics["grad_norm"] = optax.global_norm(grads)
+    metrics["grad_norm"] = optax.tree.norm(grads)
     state = train_state_lib.TrainState(
       step=state.step + 1,
       params=optax.apply_updates(state.params, updates),

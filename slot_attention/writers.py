@@ -18,7 +18,6 @@ from PIL import Image
 from tensorboard.compat.proto import event_pb2
 from tensorboard.compat.proto import summary_pb2
 from tensorboard.plugins.hparams import summary_v2 as hparams
-from tensorboard.plugins.scalar import summary_v2 as scalar
 from tensorboard.summary.writer import event_file_writer
 
 METRICS_FILE = "metrics.jsonl"
@@ -46,7 +45,9 @@ class Writer:
     with open(self._path, "a", encoding="utf-8") as f:
       f.write(json.dumps({"step": step, **_finite_or_none(scalars)}) + "\n")
     for name, value in scalars.items():
-      self._add(step, summary=scalar.scalar_pb(name, value))
+      # simple_value is what every reader of event files understands.
+      point = summary_pb2.Summary.Value(tag=name, simple_value=value)
+      self._add(step, summary=summary_pb2.Summary(value=[point]))
     logging.info(
       "step %d: %s",
       step,

@@ -7,7 +7,7 @@ operation by operation, so that the same record gives the same numbers.
 
 import functools
 import types
-from typing import TYPE_CHECKING, Any
+from typing import Any, TYPE_CHECKING
 
 from absl import logging
 
@@ -145,7 +145,7 @@ def clevr_target(objects: dict[str, Any], num_targets: int) -> "tf.Tensor":
   tf = import_tensorflow()
   coordinates = tf.cast(objects["3d_coords"], tf.float32)
   num_objects = tf.shape(coordinates)[0]
-  enough = tf.debugging.assert_less_equal(
+  enough_rows = tf.debugging.assert_less_equal(
     num_objects,
     num_targets,
     message=f"The scene has more objects than the {num_targets} rows of its "
@@ -155,7 +155,8 @@ def clevr_target(objects: dict[str, Any], num_targets: int) -> "tf.Tensor":
   parts += [tf.one_hot(objects[name], size) for name, size in PROPERTIES]
   parts += [tf.ones([num_objects, 1])]
   rows = tf.concat(parts, axis=1)  # [num_objects, 19]
-  with tf.control_dependencies([enough] if enough is not None else []):
+  # Otherwise the padding can fail first, with a message about paddings.
+  with tf.control_dependencies([enough_rows]):
     missing = num_targets - num_objects
   target = tf.pad(rows, [[0, missing], [0, 0]])
   return tf.ensure_shape(target, [num_targets, TARGET_SIZE])

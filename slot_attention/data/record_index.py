@@ -112,7 +112,10 @@ def _scan(path: str) -> tuple[np.ndarray, np.ndarray]:
       f"{path} is not a local file, and finding its records would take one "
       "request for each; copy the data set to a local disk or mount the bucket."
     )
-  file = os.open(path, os.O_RDONLY)
+  try:
+    file = os.open(path, os.O_RDONLY)
+  except FileNotFoundError as error:
+    raise FileNotFoundError(f"{path} is missing; {_ADVICE}.") from error
   try:
     # Without this the kernel reads 128 kB and more around every header.
     if hasattr(os, "posix_fadvise"):
@@ -152,8 +155,8 @@ def _cut_off(path: str, record: int, size: int) -> str:
 def _damaged(path: str, record: int) -> str:
   if record == 0:
     return (
-      f"{path} is not an uncompressed TFRecord file: the checksum of the length "
-      f"of record 0 is wrong; {_ADVICE}."
+      f"{path} is not an uncompressed TFRecord file: the checksum of the "
+      f"length of record 0 is wrong; {_ADVICE}."
     )
   return (
     f"{path} is damaged: the checksum of the length of record {record} is "

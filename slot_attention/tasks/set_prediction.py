@@ -19,7 +19,16 @@ from slot_attention.modules import initializers
 from slot_attention.modules import mlp
 from slot_attention.tasks import base
 
-NUM_PROPERTIES = 19  # Coordinates 3, size 2, material 2, shape 3, color 8, 1.
+NUM_PROPERTIES = average_precision.NUM_FEATURES
+
+# TFDS' order of the classes, as in the one-hots of `batch["target"]`.
+_CLASS_NAMES = {
+  "size": ("small", "large"),
+  "color": tuple("gray blue brown yellow red green purple cyan".split()),
+  "material": ("rubber", "metal"),
+  "shape": ("cube", "sphere", "cylinder"),
+}
+_PRESENT = 0.5  # Predictions less sure than this are not listed in figures.
 
 
 class SetPredictionModel(nn.Module):
@@ -173,7 +182,7 @@ class SetPrediction:
     scalars |= {f"accuracy_{name}": value for name, value in accuracy.items()}
     for name in ("ari", "ari_fg"):
       if name in outputs:
-        scalars[name] = _mean_where_defined(outputs[name])
+        scalars[name] = float(np.mean(outputs[name]))
     return scalars
 
   def figures(
@@ -181,14 +190,21 @@ class SetPrediction:
   ) -> dict[str, list[np.ndarray]]:
     """Draws predicted against true objects, and attention per iteration."""
     attention = outputs["attention"]
+    # [b, t, k, n] -> [b, t, k, h', w']
     attention = attention.reshape(*attention.shape[:3], *self._grid())
+    _, (rows, columns) = losses.set_loss(
+      outputs["predictions"], batch["target"], "scipy"
+    )
     return {
       "objects": [
-        _objects_panel(*example, self._config.model.matching)
+        _objects_figure(*example)
         for example in zip(
           batch["image"],
           outputs["predictions"],
           batch["target"],
+          np.asarray(rows),
+          np.asarray(columns),
+          attention[:, -1],
           strict=True,
         )
       ],
@@ -213,6 +229,9 @@ def _attention_ari(
 ) -> dict[str, jax.Array]:
   """Scores the last attention maps as a segmentation (paper A, section 4.2).
 
+  Images with one object or none follow scikit-learn's convention, so that no
+  image is undefined.
+
   Args:
     segmentation: [b, h, w] int32, 0 = background.
     attention: [b, t, k, n].
@@ -232,15 +251,80 @@ def _attention_ari(
   num_slots = attention.shape[2]
   return {
     "ari": ari.adjusted_rand_index(
-      true_ids, predicted_ids, num_objects + 1, num_slots
+      true_ids, predicted_ids, num_objects + 1, num_slots, degenerate="sklearn"
     ),
     "ari_fg": ari.foreground_adjusted_rand_index(
-      true_ids, predicted_ids, num_objects, num_slots
+      true_ids, predicted_ids, num_objects, num_slots, degenerate="sklearn"
     ),
   }
 
 
-def _mean_where_defined(values: np.ndarray) -> float:
-  """Mean without NaN: images in which the index is undefined do not count."""
-  defined = values[~np.isnan(values)]
-  return float(np.mean(defined)) if defined.size else math.nan
+def _objects_figure(
+  image: np.ndarray,
+  predictions: np.ndarray,
+  target: np.ndarray,
+  rows: np.ndarray,
+  columns: np.ndarray,
+  attention: np.ndarray,
+) -> np.ndarray:
+  """Draws one image with its predicted and its true objects.
+
+  Args:
+    image: [h, w, 3] in [-1, 1].
+    predictions: [k, 19].
+    target: [o, 19].
+    rows: [min(o, k)] matched targets.
+    columns: [min(o, k)] the predictions matched to them.
+    attention: [k, h', w'] of the last iteration; a prediction's number stands
+      at its centre of mass.
+
+  Returns:
+    uint8 [H, W, 3].
+  """
+  presence = average_precision.PRESENCE
+  listed = np.flatnonzero(predictions[:, presence] > _PRESENT)
+  real = np.flatnonzero(target[:, presence] != 0)
+  match = dict(zip(columns.tolist(), rows.tolist(), strict=True))
+  correct = {
+    slot: row
+    for slot, row in match.items()
+    if row in real and _describe(predictions[slot]) == _describe(target[row])
+  }
+  marks = [
+    figures.Label(str(slot), _center(attention[slot], image.shape))
+    for slot in listed
+  ]
+  return figures.set_prediction_panel(
+    figures.draw_objects(image, marks),
+    [
+      f"{slot}: {_describe(predictions[slot])} "
+      f"{predictions[slot, presence]:.2f}"
+      for slot in listed
+    ],
+    [_describe(target[row]) for row in real],
+    [slot in correct for slot in listed],
+    [row in correct.values() for row in real],
+    scale=1,
+  )
+
+
+def _describe(properties: np.ndarray) -> str:
+  """[19] -> "large red metal sphere"."""
+  return " ".join(
+    names[int(np.argmax(properties[average_precision.ATTRIBUTES[attribute]]))]
+    for attribute, names in _CLASS_NAMES.items()
+  )
+
+
+def _center(
+  attention: np.ndarray, image_shape: tuple[int, ...]
+) -> tuple[float, float]:
+  """Returns the centre of mass (x, y) of [h', w'], in pixels of the image."""
+  weights = attention / max(attention.sum(), 1e-8)
+  y, x = (
+    (weights.sum(axis=other) * (np.arange(cells) + 0.5)).sum() * pixels / cells
+    for other, cells, pixels in zip(
+      (1, 0), weights.shape, image_shape[:2], strict=True
+    )
+  )
+  return float(x), float(y)

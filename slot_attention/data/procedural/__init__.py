@@ -1,0 +1,1 @@
+"""Generators of the benchmark scenes in pure JAX, without files."""

@@ -1,0 +1,229 @@
+"""Batches from TFRecord files in an order that needs no state.
+
+Position p of the training stream (step * batch size + row) is example
+permutation(seed, epoch)(p mod n) of epoch p div n. The permutation is computed
+for a position alone and every record can be read on its own, so a run starts
+at any step without reading what comes before, and each host reads only its own
+rows, however many hosts there are.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+import dataclasses
+import itertools
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from slot_attention.data import preprocess, record_index
+
+if TYPE_CHECKING:
+  import tensorflow as tf
+
+Batch = dict[str, np.ndarray]
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class RecordSource:
+  """One split of a data set, read on the host.
+
+  Attributes:
+    index: records of the files.
+    records: [num_examples] int64, the numbers in `index` of the examples that
+      belong to the split.
+    decode: turns a serialized record into an example, a dict of tensors whose
+      shapes are the same for all records; TensorFlow operations only.
+  """
+
+  index: record_index.RecordIndex
+  records: np.ndarray
+  decode: Callable[["tf.Tensor"], dict[str, "tf.Tensor"]]
+
+  @property
+  def num_examples(self) -> int:
+    """Returns the number of examples in the split."""
+    return len(self.records)
+
+  def train_batches(
+    self, batch_size: int, seed: int, start_step: int, rows: slice
+  ) -> Iterator[Batch]:
+    """Yields batches without end, beginning with that of `start_step`.
+
+    Args:
+      batch_size: size of the global batch.
+      seed: sets the order of the examples, together with the step.
+      start_step: the step of the first batch, 0 for a new run.
+      rows: this host's part of range(batch_size); only it is read.
+
+    Yields:
+      Stacked examples, one for each of the rows. A batch may hold the end of
+      an epoch and the beginning of the next.
+
+    Raises:
+      ValueError: a record cannot be read or decoded; the message names it.
+    """
+    tf = preprocess.import_tensorflow()
+    host_rows = tf.range(batch_size, dtype=tf.int64)[rows]
+    size = int(tf.size(host_rows))
+
+    def number_at(count: "tf.Tensor") -> "tf.Tensor":
+      step = start_step + count // size
+      position = step * batch_size + tf.gather(host_rows, count % size)
+      return shuffle(position, seed, self.records)
+
+    yield from self._batches(
+      tf.data.Dataset.range(np.iinfo(np.int64).max).map(number_at),
+      size,
+      lambda i: [
+        number_at(tf.constant(count, tf.int64)).numpy()
+        for count in range(i * size, (i + 1) * size)
+      ],
+    )
+
+  def eval_batches(
+    self, batch_size: int, rows: slice, num_examples: int | None = None
+  ) -> Iterator[Batch]:
+    """Yields the first examples once, in the order of the files.
+
+    Args:
+      batch_size: size of the global batch.
+      rows: this host's part of range(batch_size); only it is read.
+      num_examples: how many examples; None for the whole split.
+
+    Yields:
+      Stacked examples, one for each of the rows, with `valid` [b] bool. The
+      last batch is filled up with zeros where `valid` is False, so that all
+      hosts get as many batches of one size.
+
+    Raises:
+      ValueError: the split has fewer examples than `num_examples`, or a record
+        cannot be read or decoded; the message names it.
+    """
+    tf = preprocess.import_tensorflow()
+    total = self.num_examples if num_examples is None else num_examples
+    if not 0 < total <= self.num_examples:
+      raise ValueError(
+        f"Evaluation on {total} examples was asked for, but the split has "
+        f"{self.num_examples}; choose 1 to {self.num_examples}."
+      )
+    host_rows = np.arange(batch_size)[rows]
+    positions = [start + host_rows for start in range(0, total, batch_size)]
+    # Only the last batch can lose rows here, so that the remaining records
+    # still come in batches of len(host_rows).
+    numbers = [self.records[p[p < total]] for p in positions]
+    batches = self._batches(
+      tf.data.Dataset.from_tensor_slices(np.concatenate(numbers)),
+      len(host_rows),
+      lambda batch: numbers[batch],
+    )
+    for batch_numbers in numbers:
+      batch = next(batches) if len(batch_numbers) else self._empty_batch()
+      yield _pad(batch, len(host_rows))
+
+  def _batches(
+    self,
+    numbers: "tf.data.Dataset",
+    size: int,
+    numbers_of: Callable[[int], Sequence[int]],
+  ) -> Iterator[Batch]:
+    """Reads, decodes and stacks records, and explains what goes wrong.
+
+    Args:
+      numbers: int64 scalars, which records.
+      size: examples in a batch.
+      numbers_of: gives the numbers of the i-th batch once more.
+
+    Yields:
+      Stacked examples.
+    """
+    tf = preprocess.import_tensorflow()
+    dataset = map_records(self.index, numbers, self.decode)
+    batches = dataset.batch(size).prefetch(2).as_numpy_iterator()
+    for i in itertools.count():
+      try:
+        batch = next(batches, None)
+      except tf.errors.OpError as error:
+        self._raise_for_record(numbers_of(i))
+        raise error  # All records are fine on their own: not about the data.
+      if batch is None:
+        return
+      yield batch
+
+  def _raise_for_record(self, numbers: Sequence[int]) -> None:
+    """Raises the error of the first of these records that has one."""
+    tf = preprocess.import_tensorflow()
+    for number in numbers:
+      record = self.index.read(number)
+      try:
+        self.decode(tf.constant(record))
+      except (tf.errors.OpError, ValueError) as error:
+        path, place = self.index.locate(number)
+        reason = str(getattr(error, "message", error)).strip().split("\n")[0]
+        raise ValueError(
+          f"Record {place} of {path} cannot be decoded ({reason}); copy the "
+          "file again or prepare the data set again."
+        ) from error
+
+  def _empty_batch(self) -> Batch:
+    """Returns a batch without rows, for its names, shapes and types."""
+    tf = preprocess.import_tensorflow()
+    example = self.decode(tf.constant(self.index.read(self.records[0])))
+    return {key: value.numpy()[None][:0] for key, value in example.items()}
+
+
+def map_records(
+  index: record_index.RecordIndex,
+  numbers: "tf.data.Dataset",
+  decode: Callable[["tf.Tensor"], dict[str, "tf.Tensor"]],
+) -> "tf.data.Dataset":
+  """Reads and decodes records in parallel, keeping their order.
+
+  Args:
+    index: records of the files.
+    numbers: int64 scalars, numbers in `index`.
+    decode: turns a serialized record into tensors.
+
+  Returns:
+    A dataset of what `decode` returns.
+  """
+  tf = preprocess.import_tensorflow()
+
+  def read_and_decode(number: "tf.Tensor") -> dict[str, "tf.Tensor"]:
+    record = tf.numpy_function(index.read, [number], tf.string)
+    return decode(tf.ensure_shape(record, []))
+
+  return numbers.map(
+    read_and_decode, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True
+  )
+
+
+def shuffle(
+  position: "tf.Tensor", seed: int, records: np.ndarray
+) -> "tf.Tensor":
+  """Finds which record stands at a position of the training stream.
+
+  Args:
+    position: [] int64, step * batch size + row.
+    seed: another one gives another order.
+    records: [n] int64, the records of which each epoch is a permutation.
+
+  Returns:
+    [] int64, one of the records.
+  """
+  tf = preprocess.import_tensorflow()
+  epoch, place = position // len(records), position % len(records)
+  place = tf.random.experimental.index_shuffle(
+    place, tf.stack([np.int64(seed), epoch]), np.int64(len(records) - 1)
+  )
+  return tf.gather(tf.constant(records), place)
+
+
+def _pad(batch: Batch, size: int) -> Batch:
+  """Fills a batch up with zeros and adds `valid` [size] bool."""
+  count = len(batch["image"])
+  padded = {
+    key: np.concatenate(
+      [value, np.zeros((size - count, *value.shape[1:]), value.dtype)]
+    )
+    for key, value in batch.items()
+  }
+  return padded | {"valid": np.arange(size) < count}

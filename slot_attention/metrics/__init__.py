@@ -1,0 +1,1 @@
+"""Metrics: what the papers' tables report, from arrays alone."""

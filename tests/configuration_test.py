@@ -1,0 +1,78 @@
+"""Configs: defaults, variants, and one sentence for everything wrong."""
+
+import pytest
+
+from slot_attention import configuration
+
+
+def test_default_is_valid_and_is_the_papers():
+  config = configuration.get_default()
+  configuration.validate(config, num_devices=8)
+  assert config.train.batch_size == 512
+  assert config.train.num_steps == 150_000
+  assert config.optimizer.learning_rate == 4e-4
+
+
+@pytest.mark.parametrize(
+  ("key", "value", "allowed"),
+  [
+    ("task", "detection", "one of set_prediction"),
+    ("slot_module", "slots", "one of slot_attention"),
+    ("normalization", "mean", "one of weighted_mean"),
+    ("data.source", "imagenet", "one of clevr, procedural"),
+    ("model.dtype", "float16", "one of float32, bfloat16"),
+    ("model.matching", "greedy", "one of optax, scipy"),
+    ("model.num_slots", 0, "more than 0"),
+    ("optimizer.learning_rate", -1.0, "more than 0"),
+    ("train.batch_size", 510, "divisible by 4 .* such as 508 or 512"),
+    ("train.accumulation_steps", 3, "divisible by 12"),
+    ("eval.batch_size", 3, "divisible by 4 .* such as 4"),
+    ("data.num_targets", 5, "at least data.max_num_objects = 10"),
+    ("data.min_num_objects", 11, "between 0 and"),
+    ("data.resolution", (4, 4), "at least 8 pixels"),
+    ("data.procedural.num_train", 10, "an endless stream"),
+    ("model.encoder_strides", (1, 2), "one stride for each"),
+    ("checkpoint.best_mode", "top", "one of max, min"),
+  ],
+)
+def test_bad_value_names_key_value_and_way_out(key, value, allowed):
+  config = configuration.get_default()
+  config.update_from_flattened_dict({key: value})
+  with pytest.raises(configuration.ConfigError, match=allowed) as error:
+    configuration.validate(config, num_devices=4)
+  shown = "train.batch_size" if key == "train.accumulation_steps" else key
+  assert f"config.{shown} is " in str(error.value)
+  assert str(error.value).count("\n") == 0
+
+
+def test_procedural_evaluation_needs_an_end():
+  config = configuration.get_default()
+  config.data.source = "procedural"
+  with pytest.raises(configuration.ConfigError, match=r"eval\.num_examples"):
+    configuration.validate(config)
+
+
+def test_json_keeps_values_and_types():
+  config = configuration.get_default()
+  config.data.resolution = (48, 48)
+  config.optimizer.learning_rate = 1e-3
+  again = configuration.from_json(configuration.to_json(config))
+  assert again.to_dict() == config.to_dict()
+  assert isinstance(again.data.resolution, tuple)
+
+
+def test_json_with_an_unknown_key_is_an_error():
+  with pytest.raises(configuration.ConfigError, match="colour"):
+    configuration.from_json('{"colour": 1}')
+
+
+def test_variants_apply_in_order_and_unknown_ones_are_named():
+  config = configuration.get_default()
+  variants = {
+    "small": lambda c: setattr(c.model, "num_slots", 4),
+    "large": lambda c: setattr(c.model, "num_slots", 20),
+  }
+  configuration.apply_variants(config, "small,large", variants)
+  assert config.model.num_slots == 20
+  with pytest.raises(configuration.ConfigError, match="small, large"):
+    configuration.apply_variants(config, "tiny", variants)

@@ -1,0 +1,262 @@
+import numpy as np
+import pytest
+
+from slot_attention import figures
+
+
+def _gray(height, width, value=200):
+  return np.full((height, width, 3), value, np.uint8)
+
+
+def _has_color(image, color):
+  return (image == np.array(color)).all(-1).any()
+
+
+def test_to_uint8_spans_minus_one_to_one():
+  image = np.array([[[-1.0, 0.0, 1.0], [-7.0, 1.01, np.nan]]])
+  converted = figures.to_uint8(image)
+  assert converted.dtype == np.uint8
+  assert converted.tolist() == [[[0, 128, 255], [0, 255, 0]]]
+
+
+def test_to_uint8_inverts_the_preprocessing():
+  values = np.arange(256, dtype=np.uint8).reshape(16, 16, 1).repeat(3, axis=-1)
+  floats = (values.astype(np.float32) / 255 - 0.5) * 2
+  np.testing.assert_array_equal(figures.to_uint8(floats), values)
+  assert figures.to_uint8(values) is values
+
+
+@pytest.mark.parametrize("dtype", [np.int32, bool])
+def test_to_uint8_refuses_types_of_unknown_range(dtype):
+  with pytest.raises(ValueError, match=f"type {np.dtype(dtype)} has no known"):
+    figures.to_uint8(np.zeros((2, 2, 3), dtype))
+
+
+def test_upscale_repeats_pixels():
+  image = np.arange(12, dtype=np.uint8).reshape(2, 2, 3)
+  enlarged = figures.upscale(image, 3)
+  assert enlarged.shape == (6, 6, 3)
+  for i, j in np.ndindex(6, 6):
+    np.testing.assert_array_equal(enlarged[i, j], image[i // 3, j // 3])
+
+
+def test_grid_puts_every_image_in_its_place():
+  rows = [[_gray(5, 7, 10), _gray(5, 7, 20)], [_gray(5, 7, 30)]]
+  grid = figures.image_grid(rows, padding=1)
+  assert grid.shape == (13, 17, 3) and grid.dtype == np.uint8
+  expected = np.zeros((13, 17, 3), np.uint8)
+  expected[1:6, 1:8] = 10
+  expected[1:6, 9:16] = 20
+  expected[7:12, 1:8] = 30
+  np.testing.assert_array_equal(grid, expected)
+
+
+def test_grid_converts_floats():
+  grid = figures.image_grid([[np.ones((4, 4, 3))]], padding=0)
+  np.testing.assert_array_equal(grid, _gray(4, 4, 255))
+
+
+@pytest.mark.parametrize(
+  ("texts", "where"),
+  [
+    ({"row_labels": ["left", "lower"]}, "left"),
+    ({"column_labels": ["first", "second"]}, "top"),
+    ({"captions": [["a", "b"], ["c", "d"]]}, "below"),
+  ],
+)
+def test_grid_writes_texts_beside_the_images(texts, where):
+  rows = [[_gray(40, 50)] * 2] * 2
+  plain = figures.image_grid(rows)
+  grid = figures.image_grid(rows, **texts)
+  assert (grid == 200).all(-1).sum() >= (plain == 200).all(-1).sum()
+  added = np.subtract(grid.shape[:2], plain.shape[:2]).tolist()
+  line = figures.LINE_HEIGHT
+  height, width = {
+    "left": (0, added[1]),
+    "top": (line + 2, 0),
+    "below": (2 * line, 0),
+  }[where]
+  assert added == [height, width]
+  strip = {
+    "left": grid[2:42, 2 : added[1]],
+    "top": grid[2 : 2 + line],
+    "below": grid[42 : 42 + line],
+  }[where]
+  assert strip.max() > 200  # white text
+
+
+def test_grid_widens_a_column_for_its_text():
+  grid = figures.image_grid(
+    [[_gray(8, 8)] * 2], column_labels=["a long description", "b"]
+  )
+  assert grid.shape[1] > 100
+  # The second image starts to the right of the first text.
+  assert np.flatnonzero((grid[-5] == 200).all(-1))[8] > 90
+
+
+@pytest.mark.parametrize(
+  ("rows", "texts", "sentence"),
+  [
+    ([], {}, "0 rows and no image"),
+    ([[], []], {}, "2 rows and no image"),
+    ([[_gray(4, 4)]], {"row_labels": []}, "row_labels has 0 entries where 1"),
+    ([[_gray(4, 4)]], {"column_labels": ["", ""]}, "column_labels has 2"),
+    ([[_gray(4, 4)]], {"captions": [["", ""]]}, "captions has 2 entries"),
+    ([[_gray(4, 4)]], {"captions": []}, "captions has 0 entries"),
+  ],
+)
+def test_grid_refuses(rows, texts, sentence):
+  with pytest.raises(ValueError, match=sentence):
+    figures.image_grid(rows, **texts)
+
+
+def test_overlay_is_the_image_times_the_attention():
+  rng = np.random.default_rng(0)
+  image = rng.integers(256, size=(6, 8, 3)).astype(np.uint8)
+  attention = rng.random((6, 8))
+  np.testing.assert_allclose(
+    figures.attention_overlay(image, attention),
+    image * attention[:, :, None],
+    atol=0.5001,
+  )
+  floats = image / 127.5 - 1
+  np.testing.assert_array_equal(
+    figures.attention_overlay(floats, attention),
+    figures.attention_overlay(image, attention),
+  )
+
+
+def test_overlay_resizes_bilinearly_with_half_pixel_centres():
+  attention = np.array([[0.0, 1.0]])
+  overlay = figures.attention_overlay(_gray(2, 4, 100), attention)
+  # Pixel centres at 1/8, 3/8, 5/8, 7/8; attention's at 1/4 and 3/4.
+  assert overlay[0, :, 0].tolist() == [0, 25, 75, 100]
+
+
+def test_overlay_is_right_side_up_and_not_transposed():
+  attention = np.zeros((4, 4))
+  attention[0, 3] = 1
+  overlay = figures.attention_overlay(_gray(32, 16), attention)
+  assert overlay.shape == (32, 16, 3)
+  lit = np.argwhere(overlay[..., 0] > 100)
+  assert lit[:, 0].max() < 9 and lit[:, 1].min() > 10
+
+
+def test_attention_grid_has_iterations_down_and_slots_across():
+  attention = np.zeros((2, 3, 4, 4), np.float32)
+  attention[1, 2] = 1
+  grid = figures.attention_grid(_gray(64, 64), attention)
+  lit = (grid == 200).all(-1)
+  # The image in both rows, and the one lit slot in the last column of row 2.
+  assert lit.sum() == 3 * 64 * 64
+  assert lit[-66:-2, -66:-2].all()
+  assert not lit[:-66, -66:].any()
+
+
+def test_labels_stand_at_their_objects():
+  image = _gray(64, 64, 90)
+  label = figures.Label("cube", position=(20, 30), color=(255, 0, 0))
+  drawn = figures.draw_objects(image, [label], scale=3)
+  assert drawn.shape == (192, 192, 3)
+  changed = np.argwhere((drawn != 90).any(-1))
+  rows, columns = changed[:, 0], changed[:, 1]
+  centre = (round(30.5 * 3), round(20.5 * 3))
+  assert drawn[centre].tolist() == [255, 0, 0]
+  assert abs(rows.min() + rows.max() - 2 * centre[0]) < 4
+  assert columns.min() >= centre[1] - 3 and columns.max() < centre[1] + 60
+  np.testing.assert_array_equal(image, _gray(64, 64, 90))
+
+
+@pytest.mark.parametrize(
+  "position", [(0, 0), (63, 0), (0, 63), (63, 63), (200, -50)]
+)
+def test_labels_at_the_border_stay_whole(position):
+  inner, drawn = (
+    figures.draw_objects(_gray(64, 64, 90), [figures.Label("cube", where)])
+    for where in ((30, 30), position)
+  )
+  # The text begins two radii right of the mark at (92, 92).
+  left = 92 + 2 * figures.MARK_RADIUS
+  changed = np.argwhere((inner != 90).any(-1))
+  changed = changed[changed[:, 1] >= left]
+  (top, _), (bottom, right) = changed.min(0), changed.max(0) + 1
+  text = inner[top:bottom, left:right]
+  assert text.shape[0] == figures.LINE_HEIGHT
+  windows = np.lib.stride_tricks.sliding_window_view(drawn, text.shape)
+  assert (windows == text).all((-3, -2, -1)).sum() == 1
+
+
+def test_labels_without_position_are_listed():
+  labels = [figures.Label("one", color=(255, 0, 0)), figures.Label("two")]
+  drawn = figures.draw_objects(_gray(64, 64, 90), labels)
+  line = figures.LINE_HEIGHT
+  assert _has_color(drawn[:line], (255, 0, 0))
+  assert _has_color(drawn[line : 2 * line], figures.WHITE)
+  assert (drawn[2 * line :] == 90).all()
+
+
+def test_panel_colors_lines_by_their_verdict():
+  image = _gray(32, 32, 90)
+  panel = figures.set_prediction_panel(
+    image,
+    ["0.9 cube", "0.8 sphere"],
+    ["cube", "cylinder", "cone"],
+    np.array([True, False]),
+    [True, False, False],
+    scale=2,
+  )
+  margin, line = figures.MARGIN, figures.LINE_HEIGHT
+  np.testing.assert_array_equal(
+    panel[margin : margin + 64, margin : margin + 64], _gray(64, 64, 90)
+  )
+  text = panel[:, margin + 64 :]
+  lines = [text[margin + i * line : margin + (i + 1) * line] for i in range(4)]
+  for found, right, wrong in zip(
+    lines, (0, 1, 0, 0), (0, 0, 1, 1), strict=True
+  ):
+    assert _has_color(found, figures.GREEN) == bool(right)
+    assert _has_color(found, figures.RED) == bool(wrong)
+  assert _has_color(lines[0], figures.WHITE)
+
+
+def test_panel_without_verdicts_is_white():
+  panel = figures.set_prediction_panel(_gray(32, 32, 90), ["cube"], [])
+  assert _has_color(panel, figures.WHITE)
+  assert not _has_color(panel, figures.GREEN)
+  assert not _has_color(panel, figures.RED)
+
+
+def test_panel_grows_with_its_lines():
+  panel = figures.set_prediction_panel(_gray(8, 8), ["cube"] * 20, [])
+  assert panel.shape[0] >= 21 * figures.LINE_HEIGHT
+
+
+@pytest.mark.parametrize("which", ["predicted", "true"])
+def test_panel_needs_a_verdict_per_line(which):
+  with pytest.raises(ValueError, match=f"{which}_correct has 2 entries"):
+    figures.set_prediction_panel(
+      _gray(8, 8), ["a"], ["b"], **{f"{which}_correct": [True, False]}
+    )
+
+
+def test_segments_have_distinct_fixed_colors():
+  ids = np.arange(25).reshape(5, 5)
+  colors = figures.segmentation_colors(ids)
+  assert colors.shape == (5, 5, 3) and colors.dtype == np.uint8
+  assert colors[0, 0].tolist() == [0, 0, 0]
+  flat = colors.reshape(25, 3).astype(float)
+  distances = np.linalg.norm(flat[:, None] - flat[None], axis=-1)
+  assert (distances + 999 * np.eye(25)).min() > 40
+  np.testing.assert_array_equal(figures.segmentation_colors(ids), colors)
+
+
+def test_segments_beyond_the_palette_are_not_black():
+  colors = figures.segmentation_colors(np.array([[0, 1, 24, 25, 48, 49]]))[0]
+  np.testing.assert_array_equal(colors[[3, 5]], colors[[1, 1]])
+  np.testing.assert_array_equal(colors[4], colors[2])
+  assert colors[1:].max(axis=-1).all()
+
+
+def test_negative_segments_are_refused():
+  with pytest.raises(ValueError, match="holds the id -1"):
+    figures.segmentation_colors(np.array([[0, -1]]))

@@ -1,0 +1,191 @@
+"""The training loop: same run on any devices, resume, divergence, learning."""
+
+import json
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from configs import clevr_set_prediction
+from slot_attention import checkpoints
+from slot_attention import sharding
+from slot_attention import tasks
+from slot_attention import train
+from slot_attention import train_step as train_step_lib
+from slot_attention.data import pipeline
+
+
+def _config(**train_values):
+  config = clevr_set_prediction.get_config("smoke")
+  config.train.update(train_values)
+  return config
+
+
+def _losses(workdir):
+  lines = (workdir / "metrics.jsonl").read_text().splitlines()
+  records = [json.loads(line) for line in lines]
+  return {r["step"]: r["train/loss"] for r in records if "train/loss" in r}
+
+
+def _use_devices(monkeypatch, count):
+  devices = jax.devices()[:count]
+  monkeypatch.setattr(
+    sharding,
+    "create_mesh",
+    lambda: jax.sharding.Mesh(
+      np.asarray(devices),
+      ("data",),
+      axis_types=(jax.sharding.AxisType.Auto,),
+    ),
+  )
+
+
+def test_records_of_a_run(tmp_path):
+  scalars = train.train_and_evaluate(_config(), str(tmp_path))
+  expected = {
+    "eval/loss",
+    "eval/ap_inf",
+    "eval/ap_1",
+    "eval/ap_0.5",
+    "eval/ap_0.25",
+    "eval/ap_0.125",
+    "eval/ap_0.0625",
+    "eval/accuracy_all",
+    "eval/ari",
+    "eval/ari_fg",
+    "eval/num_examples",
+  }
+  assert expected <= scalars.keys()
+  assert scalars["eval/num_examples"] == 12
+  for name in ("config.json", "metrics.jsonl", "evaluation.json"):
+    assert (tmp_path / name).exists()
+  evaluation = json.loads((tmp_path / "evaluation.json").read_text())
+  assert evaluation["step"] == 4
+  assert evaluation["results"][0]["eval/loss"] == scalars["eval/loss"]
+
+
+@pytest.mark.parametrize("num_train", [0, 16])
+def test_one_and_four_devices_agree(tmp_path, monkeypatch, num_train):
+  config = _config(num_steps=6)
+  config.data.procedural.num_train = num_train
+  losses = []
+  for count in (1, 4):
+    _use_devices(monkeypatch, count)
+    workdir = tmp_path / str(count)
+    train.train_and_evaluate(config, str(workdir))
+    losses.append(list(_losses(workdir).values()))
+  np.testing.assert_allclose(losses[0], losses[1], rtol=1e-5)
+  assert len(set(losses[0])) == 6
+
+
+def test_a_stopped_run_goes_on_as_if_it_had_not(tmp_path):
+  config = _config(num_steps=7)
+  train.train_and_evaluate(config, str(tmp_path / "whole"))
+  config.train.num_steps = 4
+  train.train_and_evaluate(config, str(tmp_path / "parts"))
+  config.train.num_steps = 7
+  train.train_and_evaluate(config, str(tmp_path / "parts"))
+  assert _losses(tmp_path / "parts") == _losses(tmp_path / "whole")
+
+
+def test_another_seed_is_another_run(tmp_path):
+  config = _config()
+  train.train_and_evaluate(config, str(tmp_path / "0"))
+  config.seed = 1
+  train.train_and_evaluate(config, str(tmp_path / "1"))
+  assert _losses(tmp_path / "0") != _losses(tmp_path / "1")
+
+
+def test_divergence_names_step_and_checkpoint(tmp_path, monkeypatch):
+  config = _config(num_steps=8)
+  config.checkpoint.every = 2
+  original = pipeline.open_source
+
+  def open_source(data, split, mesh):
+    source = original(data, split, mesh)
+    if split == "train":
+      batches = source.train_batches
+
+      def poisoned(*args):
+        for i, batch in enumerate(batches(*args)):
+          scale = jnp.nan if i == 4 else 1.0
+          yield batch | {"image": batch["image"] * scale}
+
+      source.train_batches = poisoned
+    return source
+
+  monkeypatch.setattr(pipeline, "open_source", open_source)
+  with pytest.raises(train.DivergedError, match=r"step 5 .*checkpoint is step 4"):
+    train.train_and_evaluate(config, str(tmp_path))
+  assert max(_losses(tmp_path)) == 4
+
+
+def _step_outputs(config, devices=1):
+  """Loss and parameters after one step of rate 1e-3 without slot noise."""
+  task = tasks.create_task(config)
+  mesh = jax.sharding.Mesh(
+    np.asarray(jax.devices()[:devices]),
+    ("data",),
+    axis_types=(jax.sharding.AxisType.Auto,),
+  )
+  with jax.set_mesh(mesh):
+    source = pipeline.open_source(config.data, "train", mesh)
+    batch = next(source.train_batches(config.train.batch_size, 0, 0))
+    state = train_step_lib.create_state(task, config, mesh)
+    log_sigma = state.params["initializer"]["log_sigma"]
+    state.params["initializer"]["log_sigma"] = jnp.full_like(log_sigma, -30.0)
+    step = jax.jit(train_step_lib.create_train_step(task, config))
+    state, metrics = step(state, batch)
+  return metrics, state.params
+
+
+def _assert_same_step(config, other, atol=1e-6, devices=1):
+  config.optimizer.warmup_steps = other.optimizer.warmup_steps = 0
+  metrics, params = _step_outputs(config)
+  other_metrics, other_params = _step_outputs(other, devices)
+  np.testing.assert_allclose(
+    metrics["grad_norm"], other_metrics["grad_norm"], rtol=1e-4
+  )
+  np.testing.assert_allclose(metrics["loss"], other_metrics["loss"], rtol=1e-5)
+  del params["slot_module"]["iteration"]["norm_slots"]  # Has a null direction.
+  del other_params["slot_module"]["iteration"]["norm_slots"]
+  jax.tree.map(
+    lambda x, y: np.testing.assert_allclose(x, y, atol=atol),
+    params,
+    other_params,
+  )
+
+
+@pytest.mark.parametrize("devices", [1, 2])
+def test_accumulation_gives_the_gradient_of_the_whole_batch(devices):
+  other = _config(accumulation_steps=4)
+  _assert_same_step(_config(), other, atol=2e-5, devices=devices)
+
+
+def test_remat_changes_nothing():
+  other = _config()
+  other.model.remat = True
+  _assert_same_step(_config(), other)
+
+
+def test_scipy_matching_gives_the_same_step_on_four_devices():
+  other = _config()
+  other.model.matching = "scipy"
+  _assert_same_step(_config(), other, atol=2e-5, devices=4)
+
+
+def test_latest_and_best_checkpoints_are_kept(tmp_path):
+  config = _config().checkpoint
+  manager = checkpoints.Checkpoints(str(tmp_path), config)
+  task = tasks.create_task(_config())
+  state = train_step_lib.create_state(task, _config(), sharding.create_mesh())
+  for step, score in enumerate([0.1, 0.9, 0.2, 0.3, 0.4]):
+    manager.save(step, state, {config.best_metric: score})
+  manager.wait()
+  assert manager.best_step() == 1
+  assert manager.latest_step() == 4
+  assert manager.find_step(3) == 3
+  with pytest.raises(FileNotFoundError, match=r"has steps \[1, 3, 4\]"):
+    manager.find_step(2)
+  manager.close()
