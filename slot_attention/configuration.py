@@ -79,6 +79,7 @@ def get_default() -> ml_collections.ConfigDict:
   config.model.mlp_hidden_size = 128
   config.model.head_hidden_size = 64
   config.model.epsilon = 1e-8
+  config.model.log_sigma_offset = 0.0  # Of the initial slots; see README.
   config.model.encoder_channels = (64, 64, 64, 64)
   config.model.encoder_strides = (1, 2, 2, 1)
   config.model.matching = "optax"

@@ -1,5 +1,6 @@
 """Trains a config: `python -m slot_attention.main --config=... --workdir=...`."""
 
+import logging as std_logging
 import sys
 
 from absl import app
@@ -68,9 +69,15 @@ def _one_line(error: BaseException) -> str:
   return " ".join(text.split())
 
 
+def _is_ours(record: std_logging.LogRecord) -> bool:
+  """Orbax writes dozens of lines per checkpoint at level INFO."""
+  return record.levelno > std_logging.INFO or "orbax" not in record.pathname
+
+
 def run() -> None:
   """Runs `main` with absl's flags and logging on standard error."""
   logging.set_verbosity(logging.INFO)
+  logging.get_absl_handler().addFilter(_is_ours)
   flags.mark_flags_as_required(["config", "workdir"])
   app.run(main, flags_parser=_parse_flags)
 

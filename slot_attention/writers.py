@@ -9,12 +9,20 @@ import io
 import json
 import math
 import os
+import sys
 import time
+import types
 from typing import Any
 
 from absl import logging
 import numpy as np
 from PIL import Image
+
+# TensorBoard imports tensorflow where it finds it, which costs seconds at every
+# start, unless a module of this name exists: its own switch.
+sys.modules.setdefault(
+  "tensorboard.compat.notf", types.ModuleType("tensorboard.compat.notf")
+)
 from tensorboard.compat.proto import event_pb2
 from tensorboard.compat.proto import summary_pb2
 from tensorboard.plugins.hparams import summary_v2 as hparams

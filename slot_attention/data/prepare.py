@@ -66,14 +66,10 @@ def generate_clevr(
   import tensorflow_datasets as tfds
 
   builder = tfds.builder(f"{clevr.NAME}:{clevr.VERSION}", data_dir=output)
-  make = jax.jit(
-    functools.partial(
-      _make_scene,
-      size=size,
-      min_num_objects=min_num_objects,
-      max_num_objects=max_num_objects,
-    )
-  )
+
+  def make(key: jax.Array) -> Any:
+    return _make_scene(key, tuple(size), min_num_objects, max_num_objects)
+
   splits = {}
   for number, split in enumerate(_CLEVR_SPLITS):
     count = num_examples.get(split, 0)
@@ -102,6 +98,7 @@ def view_window(size: tuple[int, int]) -> tuple[float, float, float, float]:
   return ((_VIEW_HEIGHT - rows) / 2, 0.0, rows, float(_VIEW_WIDTH))
 
 
+@functools.partial(jax.jit, static_argnums=(1, 2, 3))
 def _make_scene(
   key: jax.Array,
   size: tuple[int, int],

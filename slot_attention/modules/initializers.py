@@ -18,10 +18,14 @@ class GaussianInitializer(nn.Module):
   Attributes:
     num_slots: slots drawn when a call names no other number.
     slot_size: width d of a slot.
+    log_sigma_offset: added to the initial log standard deviation, which the
+      original draws around 0. Below 0 the slots start more alike, so that less
+      noise reaches a small model's predictions early on.
   """
 
   num_slots: int
   slot_size: int
+  log_sigma_offset: float = 0.0
 
   @nn.compact
   def __call__(
@@ -47,7 +51,11 @@ class GaussianInitializer(nn.Module):
     # Glorot over [1, 1, d] has fan_in 1 and fan_out d: U(-.304, .304) at d = 64.
     shape = (1, 1, self.slot_size)
     mu = self.param("mu", kernel_init, shape)
-    log_sigma = self.param("log_sigma", kernel_init, shape)
+    log_sigma = self.param(
+      "log_sigma",
+      lambda key, shape: kernel_init(key, shape) + self.log_sigma_offset,
+      shape,
+    )
     num_slots = self.num_slots if num_slots is None else num_slots
     shape = (batch_size, num_slots, self.slot_size)
     if noise is None:

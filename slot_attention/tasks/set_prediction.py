@@ -96,7 +96,7 @@ class SetPrediction:
         model.encoder_channels, model.encoder_strides, model.remat, dtype
       ),
       initializer=initializers.GaussianInitializer(
-        model.num_slots, model.slot_size
+        model.num_slots, model.slot_size, model.log_sigma_offset
       ),
       slot_module=base.build_slot_module(config),
       head_hidden_size=model.head_hidden_size,

@@ -134,19 +134,28 @@ def generated(tmp_path_factory):
   return data_dir
 
 
+@jax.jit
+def make_again(key):
+  """What the generator gives for a key, with the segmentation."""
+  scene = scene_sampler.sample_scene(key, min_num_objects=2, max_num_objects=5)
+  window = ray_tracer.TFDS_WINDOW
+  return scene, *ray_tracer.render(scene, height=32, width=48, window=window)
+
+
+def scenes_again(split_number, count):
+  """The scenes, images and segmentations of a split."""
+  key = jax.random.fold_in(jax.random.key(7), split_number)
+  keys = [jax.random.fold_in(key, i) for i in range(count)]
+  return jax.device_get([make_again(key) for key in keys])
+
+
 def test_generated_scenes_are_those_of_the_generator(generated):
   examples = load(generated, "clevr:3.1.0", "validation")
-  assert len(examples) == 2
-  for i, example in enumerate(examples):
-    key = jax.random.fold_in(jax.random.fold_in(jax.random.key(7), 1), i)
-    scene = scene_sampler.sample_scene(
-      key, min_num_objects=2, max_num_objects=5
-    )
-    image, _ = ray_tracer.render(
-      scene, height=32, width=48, window=ray_tracer.TFDS_WINDOW
-    )
+  for i, (example, (scene, image, _)) in enumerate(
+    zip(examples, scenes_again(1, 2), strict=True)
+  ):
     # Compiled as part of another program, a pixel may be rounded otherwise.
-    difference = example["image"].astype(int) - np.asarray(image)
+    difference = example["image"].astype(int) - image
     assert np.abs(difference).max() <= 2
     objects = example["objects"]
     n = int(scene.num_objects)
@@ -160,18 +169,13 @@ def test_generated_scenes_are_those_of_the_generator(generated):
 
 def test_generated_pixel_coordinates_lie_on_the_objects(generated):
   """The rows must follow the 3:2 picture, not the generator's 4:3 view."""
-  for example in load(generated, "clevr:3.1.0", "train"):
-    key = jax.random.fold_in(jax.random.key(7), 0)
-    index = int(example["file_name"][-10:-4])
-    scene = scene_sampler.sample_scene(
-      jax.random.fold_in(key, index), min_num_objects=2, max_num_objects=5
-    )
-    _, segmentation = ray_tracer.render(
-      scene, height=32, width=48, window=ray_tracer.TFDS_WINDOW, antialias=1
-    )
-    rows, columns = np.mgrid[:32, :48] + 0.5
+  rows, columns = np.mgrid[:32, :48] + 0.5
+  examples = load(generated, "clevr:3.1.0", "train")
+  for example, (_, _, segmentation) in zip(
+    examples, scenes_again(0, 4), strict=True
+  ):
     for i, (x, y, _) in enumerate(example["objects"]["pixel_coords"]):
-      inside = np.asarray(segmentation) == i + 1
+      inside = segmentation == i + 1
       distance = np.hypot(rows - y, columns - x)[inside]
       assert distance.min() <= 2.0
 

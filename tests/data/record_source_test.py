@@ -24,6 +24,9 @@ def test_order_is_kept_when_decoding_takes_uneven_time(tmp_path):
     return {"image": tf.ensure_shape(number, [])}
 
   index = record_index.RecordIndex.build([path])
+  numbers = tf.data.Dataset.range(40)
+  decoded = record_source.map_records(index, numbers, decode)
+  assert [int(x["image"]) for x in decoded] == list(range(40))
   source = record_source.RecordSource(index, np.arange(40), decode)
   batches = list(source.eval_batches(16, slice(0, 16)))
   images = np.concatenate([batch["image"] for batch in batches])

@@ -118,7 +118,11 @@ def scaled(factor: jax.Array | float, v: Vector) -> Vector:
 
 def select(condition: jax.Array, a: Vector, b: Vector) -> Vector:
   """Returns a where the condition holds, and b elsewhere."""
-  return Vector(*(jnp.where(condition, p, q) for p, q in zip(a, b)))
+  return Vector(
+    jnp.where(condition, a.x, b.x),
+    jnp.where(condition, a.y, b.y),
+    jnp.where(condition, a.z, b.z),
+  )
 
 
 def normalized(v: Vector) -> Vector:

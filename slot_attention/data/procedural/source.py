@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 import functools
-from typing import Any
 
 from absl import logging
 import jax
@@ -14,7 +13,7 @@ from slot_attention import sharding
 from slot_attention.data.procedural import scenes
 
 SPLITS = {"train": 0, "train_eval": 1, "validation": 2}
-_RENDER_CHUNK = 256  # Scenes rendered at a time, over all devices.
+_RENDER_CHUNK = 128  # Scenes rendered at a time, over all devices.
 
 Examples = dict[str, jax.Array]
 
@@ -53,9 +52,6 @@ class ProceduralSource:
     batched, whole = sharding.batched(mesh), sharding.replicated(mesh)
     self._stream_step = jax.jit(
       self._stream_batch, static_argnums=(2,), out_shardings=batched
-    )
-    self._render = jax.jit(
-      self._generate, static_argnums=(1,), out_shardings=whole
     )
     self._draw = jax.jit(
       self._drawn_batch, static_argnums=(3,), out_shardings=batched
@@ -107,10 +103,13 @@ class ProceduralSource:
       return self._stored[num_examples]
     logging.info("Rendering %d procedural scenes.", num_examples)
     devices = self._mesh.size
-    chunk = -(-min(_RENDER_CHUNK, num_examples) // devices) * devices
+    chunk = -(-_RENDER_CHUNK // devices) * devices
+    seeds = np.asarray(self._seed, np.uint32)
     # Waiting for each keeps few renders in flight, whatever the backend.
     chunks = [
-      jax.block_until_ready(self._render(np.uint32(start), chunk))
+      jax.block_until_ready(
+        _render(seeds, np.uint32(start), chunk, self._scene_config, self._mesh)
+      )
       for start in range(0, num_examples, chunk)
     ]
     join = jax.jit(
@@ -122,30 +121,14 @@ class ProceduralSource:
     self._stored[num_examples] = join(chunks)
     return self._stored[num_examples]
 
-  def _root_key(self) -> jax.Array:
-    seed, split = self._seed
-    return jax.random.fold_in(jax.random.key(seed), split)
-
-  def _generate(
-    self, start: jax.Array, count: int, key: jax.Array | None = None
-  ) -> Examples:
-    """Renders scenes start .. start + count - 1, divided over the devices."""
-    key = self._root_key() if key is None else key
-    numbers = start + jnp.arange(count, dtype=jnp.uint32)
-    keys = jax.vmap(jax.random.fold_in, in_axes=(None, 0))(key, numbers)
-    keys = jax.lax.with_sharding_constraint(keys, sharding.batched(self._mesh))
-    examples = jax.vmap(
-      functools.partial(scenes.generate, config=self._scene_config)
-    )(keys)
-    segmentation = examples["segmentation"].astype(jnp.uint8)
-    return examples | {"segmentation": segmentation}
-
   def _stream_batch(
     self, seed: jax.Array, step: jax.Array, batch_size: int
   ) -> Examples:
-    key = jax.random.fold_in(self._root_key(), seed)
-    key = jax.random.fold_in(key, step)
-    return self._finish(self._generate(jnp.uint32(0), batch_size, key))
+    key = _fold_in(jax.random.key(self._seed[0]), self._seed[1], seed, step)
+    numbers = jnp.arange(batch_size, dtype=jnp.uint32)
+    return self._finish(
+      _generate(key, numbers, self._scene_config, self._mesh)
+    )
 
   def _drawn_batch(
     self,
@@ -177,6 +160,45 @@ class ProceduralSource:
     }
 
 
+def _fold_in(key: jax.Array, *numbers: int | jax.Array) -> jax.Array:
+  for number in numbers:
+    key = jax.random.fold_in(key, number)
+  return key
+
+
+def _generate(
+  key: jax.Array,
+  numbers: jax.Array,
+  config: scenes.SceneConfig,
+  mesh: jax.sharding.Mesh,
+) -> Examples:
+  """Renders the scenes [n] of a key, divided over the devices."""
+  keys = jax.vmap(jax.random.fold_in, in_axes=(None, 0))(key, numbers)
+  keys = jax.lax.with_sharding_constraint(keys, sharding.batched(mesh))
+  examples = jax.vmap(functools.partial(scenes.generate, config=config))(keys)
+  segmentation = examples["segmentation"].astype(jnp.uint8)
+  return examples | {"segmentation": segmentation}
+
+
+@functools.partial(jax.jit, static_argnums=(2, 3, 4))
+def _render(
+  seeds: jax.Array,
+  start: jax.Array,
+  count: int,
+  config: scenes.SceneConfig,
+  mesh: jax.sharding.Mesh,
+) -> Examples:
+  """Renders scenes start .. start + count - 1 of a split, for every device.
+
+  A function of the module, so that all splits share what was compiled.
+  """
+  key = _fold_in(jax.random.key(seeds[0]), seeds[1])
+  numbers = start + jnp.arange(count, dtype=jnp.uint32)
+  return jax.lax.with_sharding_constraint(
+    _generate(key, numbers, config, mesh), sharding.replicated(mesh)
+  )
+
+
 def _two_epochs(seed: jax.Array, epoch: jax.Array, size: int) -> jax.Array:
   """Returns [2 * size] int32: the order of an epoch and of the next one."""
   keys = [
@@ -189,7 +211,7 @@ def _take(examples: Examples, rows: jax.Array) -> Examples:
   return jax.tree.map(lambda x: jnp.take(x, rows, axis=0), examples)
 
 
-def _scene_config(config: ml_collections.ConfigDict) -> Any:
+def _scene_config(config: ml_collections.ConfigDict) -> scenes.SceneConfig:
   procedural = config.procedural
   return scenes.SceneConfig(
     resolution=tuple(config.resolution),
