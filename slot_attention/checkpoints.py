@@ -36,7 +36,8 @@ class Checkpoints:
     sign = 1.0 if config.best_mode == "max" else -1.0
     self._directory = os.path.join(os.path.abspath(workdir), "checkpoints")
     self._score = lambda metrics: sign * metrics["best"]
-    # best_fn with max_to_keep would delete the latest; see preservation_policy.
+    # best_fn alone would keep the N best and delete the latest; but without it
+    # Orbax does not write the metrics to disk.
     policy = checkpoint_managers.AnyPreservationPolicy(
       [
         checkpoint_managers.LatestN(config.keep),
@@ -50,7 +51,7 @@ class Checkpoints:
     self._manager = ocp.CheckpointManager(
       self._directory,
       options=ocp.CheckpointManagerOptions(
-        preservation_policy=policy, read_only=read_only
+        best_fn=self._score, preservation_policy=policy, read_only=read_only
       ),
     )
 
@@ -60,12 +61,7 @@ class Checkpoints:
 
   def best_step(self) -> int | None:
     """Returns the step of the best checkpoint, or None if none was scored."""
-    scored = [
-      (self._score(metrics), step)
-      for step in self._manager.all_steps()
-      if (metrics := self._manager.metrics(step))
-    ]
-    return max(scored)[1] if scored else None
+    return self._manager.best_step()
 
   def find_step(self, step: int | str) -> int:
     """Returns the step that "latest", "best" or a number means.

@@ -25,6 +25,8 @@ _COORDINATOR = flags.DEFINE_string(
 _NUM_PROCESSES = flags.DEFINE_integer("num_processes", None, "How many.")
 _PROCESS_ID = flags.DEFINE_integer("process_id", None, "Which, from 0.")
 
+# A process that dies brings the others down after this long.
+_HEARTBEAT_SECONDS = 30
 EXIT_ERROR = 1
 EXIT_INTERRUPTED = 75  # EX_TEMPFAIL: start the same command again.
 
@@ -35,7 +37,10 @@ def main(argv: list[str]) -> None:
     raise app.UsageError(f"Unexpected arguments: {' '.join(argv[1:])}.")
   if _DISTRIBUTED.value or _COORDINATOR.value:
     jax.distributed.initialize(
-      _COORDINATOR.value, _NUM_PROCESSES.value, _PROCESS_ID.value
+      _COORDINATOR.value,
+      _NUM_PROCESSES.value,
+      _PROCESS_ID.value,
+      heartbeat_timeout_seconds=_HEARTBEAT_SECONDS,
     )
   logging.info(
     "Process %d of %d, devices: %s.",
@@ -70,8 +75,15 @@ def _one_line(error: BaseException) -> str:
 
 
 def _is_ours(record: std_logging.LogRecord) -> bool:
-  """Orbax writes dozens of lines per checkpoint at level INFO."""
-  return record.levelno > std_logging.INFO or "orbax" not in record.pathname
+  """Drops Orbax' dozens of lines per checkpoint, and one warning.
+
+  The warning says that a checkpoint has no score, as those between evaluations
+  have none.
+  """
+  if "orbax" not in record.pathname:
+    return True
+  unscored = "did not provide metrics" in record.getMessage()
+  return record.levelno > std_logging.INFO and not unscored
 
 
 def run() -> None:

@@ -4,7 +4,6 @@ import colorsys
 import functools
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -68,7 +67,7 @@ def renderer(height, width, window=(0, 0, 240, 320)):
   )
 
 
-def hand_made(objects, num_rows=2):
+def hand_made(objects, num_rows=10):
   """A scene of (shape, material, size, color, x, y) with names."""
   names = (
     geometry.SHAPES,
@@ -86,7 +85,7 @@ def hand_made(objects, num_rows=2):
   return geometry.Scene(
     *kinds,
     position=position,
-    rotation=np.arange(num_rows, dtype=np.float32),
+    rotation=np.linspace(0, 1, num_rows, dtype=np.float32),
     num_objects=np.int32(len(objects)),
     camera=CAMERA.astype(np.float32),
     lights=LIGHTS,
@@ -278,7 +277,7 @@ def test_padding_is_zero_and_changes_nothing():
   scene = hand_made([("cylinder", "metal", "large", "red", 0.5, 0.5)])
   shorter = hand_made([("cylinder", "metal", "large", "red", 0.5, 0.5)], 1)
   for longer, short in zip(
-    renderer(24, 32)(scene), renderer(24, 32)(shorter), strict=True
+    renderer(48, 64)(scene), renderer(48, 64)(shorter), strict=True
   ):
     np.testing.assert_array_equal(longer, short)
   for scene in clevr_scenes():
@@ -412,14 +411,7 @@ def test_objects_throw_shadows_on_the_ground():
   assert 0.02 < np.mean(change.mean(axis=-1) < -8) < 0.3
 
 
-@pytest.mark.parametrize(
-  ("position_range", "window"),
-  [
-    (1.5, (18, 66, 190, 190)),
-    (0.8, (42, 96, 128, 128)),
-  ],
-)
-def test_documented_windows_hold_all_objects(position_range, window):
+def test_documented_window_holds_all_objects():
   px, py = (p[::4, ::4].reshape(-1).astype(np.float32) for p in pixel_centers())
 
   def seen_from(key):
@@ -427,13 +419,13 @@ def test_documented_windows_hold_all_objects(position_range, window):
       key,
       min_num_objects=3,
       max_num_objects=3,
-      position_range=position_range,
+      position_range=1.5,
       min_visible_pixels=0,
     )
     return ray_tracer.visible_ids(scene, px, py)
 
   ids = np.asarray(jax.jit(jax.vmap(seen_from))(KEYS(128)))
-  top, left, height, width = window
+  top, left, height, width = 18, 66, 190, 190
   outside = (py < top) | (py > top + height)
   outside |= (px < left) | (px > left + width)
   assert not ids[:, outside].any()
@@ -443,7 +435,9 @@ def test_documented_windows_hold_all_objects(position_range, window):
 def test_loops_are_bounded(monkeypatch):
   monkeypatch.setattr(scene_sampler, "_MAX_PLACEMENTS", 5)
   monkeypatch.setattr(scene_sampler, "_MAX_ROUNDS", 2)
-  scene = scene_sampler.sample_scene(jax.random.key(0), min_num_objects=10)
+  scene = scene_sampler.sample_scene(
+    jax.random.key(0), min_num_objects=10, min_visible_pixels=0
+  )
   assert 1 <= scene.num_objects <= 5
   assert not np.any(scene.position[scene.num_objects :])
 
