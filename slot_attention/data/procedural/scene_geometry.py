@@ -263,8 +263,11 @@ def nearest(objects: Solids, rays: Rays) -> tuple[jax.Array, jax.Array]:
     ), None
 
   direction = rays.direction.x
-  start = jnp.full_like(direction, jnp.inf), jnp.zeros_like(direction, int)
-  indices = jnp.arange(1, objects.radius.shape[0] + 1)
+  start = (
+    jnp.full_like(direction, jnp.inf),
+    jnp.zeros_like(direction, jnp.int32),
+  )
+  indices = jnp.arange(1, objects.radius.shape[0] + 1, dtype=jnp.int32)
   return jax.lax.scan(keep_nearer, start, (indices, objects))[0]
 
 
