@@ -259,8 +259,11 @@ def _validate_batches(
     ("eval.batch_size", num_devices),
   ):
     size = _get(config, key)
-    nearest = [n for n in (size // divisor * divisor, -(-size // divisor)
-               * divisor) if n > 0]
+    nearest = [
+      n
+      for n in (size // divisor * divisor, -(-size // divisor) * divisor)
+      if n > 0
+    ]
     _require(
       size % divisor == 0,
       key,
@@ -294,4 +297,3 @@ def _flatten(tree: dict[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
     else:
       items.append((prefix + key, value))
   return items
-

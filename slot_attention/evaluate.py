@@ -148,7 +148,9 @@ def main(argv: list[str]) -> None:
 
 
 def _cell(name: str, value: float) -> str:
-  return f"{name} {value:.4g}" if isinstance(value, float) else f"{name} {value}"
+  return (
+    f"{name} {value:.4g}" if isinstance(value, float) else f"{name} {value}"
+  )
 
 
 def _define_flags() -> None:

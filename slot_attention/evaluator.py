@@ -95,9 +95,7 @@ class Evaluator:
     """Draws the split's first `count` examples; see `base.Task.figures`."""
     if not count:
       return {}
-    batch = next(
-      self.source.eval_batches(self._batch_size, self._num_examples)
-    )
+    batch = next(self.source.eval_batches(self._batch_size, self._num_examples))
     outputs, batch = sharding.to_host(
       self._predict(variables, batch, count, num_slots, num_iterations)
     )

@@ -7,7 +7,9 @@ import itertools
 import math
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image
+from PIL import ImageDraw
+from PIL import ImageFont
 
 Color = tuple[int, int, int]
 

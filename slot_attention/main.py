@@ -1,4 +1,4 @@
-"""Trains a config: `python -m slot_attention.main --config=... --workdir=...`."""
+"""Trains: `python -m slot_attention.main --config=CONFIG --workdir=RUN`."""
 
 import logging as std_logging
 import sys

@@ -1,6 +1,7 @@
 """The device mesh, and how batches and states lie on it."""
 
 from collections.abc import Mapping
+import itertools
 from typing import Any
 
 import jax
@@ -46,8 +47,10 @@ def local_rows(mesh: jax.sharding.Mesh, batch_size: int) -> slice:
     ValueError: this host's devices are not neighbours in the mesh.
   """
   indices = batched(mesh).addressable_devices_indices_map((batch_size,))
-  slices = sorted(index[0].indices(batch_size)[:2] for index in indices.values())
-  for (_, stop), (start, _) in zip(slices[:-1], slices[1:], strict=True):
+  slices = sorted(
+    index[0].indices(batch_size)[:2] for index in indices.values()
+  )
+  for (_, stop), (start, _) in itertools.pairwise(slices):
     if stop != start:
       raise ValueError(
         f"Process {jax.process_index()} holds rows {slices} of a batch of "

@@ -42,7 +42,7 @@ class InterruptedRun(RuntimeError):
 def train_and_evaluate(
   config: ml_collections.ConfigDict, workdir: str
 ) -> dict[str, float]:
-  """Trains from scratch or from the newest checkpoint to config.train.num_steps.
+  """Trains, from the newest checkpoint if there is one, to the last step.
 
   Args:
     config: checked by `configuration.validate`.
@@ -156,8 +156,7 @@ class _Run:
     while len(self._pending) > in_flight:
       step, metrics = self._pending.pop(0)
       metrics = {
-        name: float(value)
-        for name, value in sharding.to_host(metrics).items()
+        name: float(value) for name, value in sharding.to_host(metrics).items()
       }
       self._require_finite(step, metrics)
       if step % self._config.train.log_every == 0 and self._writer:
@@ -346,5 +345,3 @@ def _duration(seconds: float) -> str:
   hours, rest = divmod(int(seconds), 3600)
   minutes, seconds = divmod(rest, 60)
   return f"{hours}:{minutes:02d}:{seconds:02d}"
-
-

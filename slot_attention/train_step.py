@@ -100,9 +100,7 @@ def compile_train_step(
   """
   start = time.monotonic()
   shardings = jax.tree.map(lambda x: x.sharding, state)
-  step = jax.jit(
-    train_step, donate_argnums=0, out_shardings=(shardings, None)
-  )
+  step = jax.jit(train_step, donate_argnums=0, out_shardings=(shardings, None))
   compiled = step.lower(state, batch).compile()
   seconds = time.monotonic() - start
   parameters = sum(x.size for x in jax.tree.leaves(state.params))

@@ -1,4 +1,7 @@
-"""Draws figures of a run: `python -m slot_attention.visualize --workdir=RUN`."""
+"""Draws a run: `python -m slot_attention.visualize --workdir=RUN --output=DIR`.
+
+The pictures are those that TensorBoard shows.
+"""
 
 import os
 
@@ -8,6 +11,7 @@ from absl import logging
 from PIL import Image
 
 from slot_attention import evaluate
+
 
 def main(argv: list[str]) -> None:
   """Writes one PNG per figure and example."""

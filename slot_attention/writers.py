@@ -23,10 +23,10 @@ from PIL import Image
 sys.modules.setdefault(
   "tensorboard.compat.notf", types.ModuleType("tensorboard.compat.notf")
 )
-from tensorboard.compat.proto import event_pb2
-from tensorboard.compat.proto import summary_pb2
-from tensorboard.plugins.hparams import summary_v2 as hparams
-from tensorboard.summary.writer import event_file_writer
+from tensorboard.compat.proto import event_pb2  # noqa: E402
+from tensorboard.compat.proto import summary_pb2  # noqa: E402
+from tensorboard.plugins.hparams import summary_v2 as hparams  # noqa: E402
+from tensorboard.summary.writer import event_file_writer  # noqa: E402
 
 METRICS_FILE = "metrics.jsonl"
 

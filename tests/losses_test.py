@@ -6,7 +6,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from slot_attention import losses, matching
+from slot_attention import losses
+from slot_attention import matching
 
 GOLDEN = np.load(
   pathlib.Path(__file__).parent / "data" / "google_tf_metrics.npz"

@@ -19,5 +19,7 @@ def test_batch_is_divided_and_whole():
 
 def test_to_host_fetches_replicated_arrays():
   mesh = sharding.create_mesh()
-  x = jax.jit(lambda: jax.numpy.arange(3), out_shardings=sharding.replicated(mesh))()
+  x = jax.jit(
+    lambda: jax.numpy.arange(3), out_shardings=sharding.replicated(mesh)
+  )()
   np.testing.assert_array_equal(sharding.to_host({"x": x})["x"], [0, 1, 2])

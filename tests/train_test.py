@@ -116,7 +116,9 @@ def test_divergence_names_step_and_checkpoint(tmp_path, monkeypatch):
     return source
 
   monkeypatch.setattr(pipeline, "open_source", open_source)
-  with pytest.raises(train.DivergedError, match=r"step 5 .*checkpoint is step 4"):
+  with pytest.raises(
+    train.DivergedError, match=r"step 5 .*checkpoint is step 4"
+  ):
     train.train_and_evaluate(config, str(tmp_path))
   assert max(_losses(tmp_path)) == 4
 

@@ -21,14 +21,17 @@ _MODULES = {
   "slot_attention/norm_slots": "slot_module/iteration/norm_slots",
   "slot_attention/norm_mlp": "slot_module/iteration/norm_mlp",
   "slot_attention/gru": "slot_module/iteration/gru",
-  "slot_attention/mlp/layer_with_weights-0": "slot_module/iteration/mlp/dense_0",
-  "slot_attention/mlp/layer_with_weights-1": "slot_module/iteration/mlp/dense_1",
   "mlp_classifier/layer_with_weights-0": "mlp_classifier/dense_0",
   "mlp_classifier/layer_with_weights-1": "mlp_classifier/dense_1",
 }
 _MODULES |= {
   f"encoder_cnn/layer_with_weights-{i}": f"tokens/encoder_cnn/conv_{i}"
   for i in range(4)
+} | {
+  f"slot_attention/mlp/layer_with_weights-{i}": (
+    f"slot_module/iteration/mlp/dense_{i}"
+  )
+  for i in range(2)
 }
 _LEAVES = {"gamma": "scale", "beta": "bias"}
 _SLOTS = {
@@ -55,7 +58,7 @@ def parameter_path(key: str) -> str:
     return _SLOTS[name]
   module, _, leaf = name.rpartition("/")
   if module not in _MODULES:
-    raise KeyError(f"{key!r} is no weight of the original set prediction model.")
+    raise KeyError(f"{key!r} is no weight of the original set predictor.")
   return f"{_MODULES[module]}/{_LEAVES.get(leaf, leaf)}"
 
 

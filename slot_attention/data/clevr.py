@@ -18,7 +18,9 @@ from absl import logging
 from etils import epath
 import numpy as np
 
-from slot_attention.data import preprocess, record_index, record_source
+from slot_attention.data import preprocess
+from slot_attention.data import record_index
+from slot_attention.data import record_source
 
 if TYPE_CHECKING:
   import tensorflow as tf

@@ -13,12 +13,17 @@ import pathlib
 import sys
 from typing import Any
 
-from absl import app, flags, logging
+from absl import app
+from absl import flags
+from absl import logging
 import jax
 import numpy as np
 
-from slot_attention.data import clevr, preprocess, tfds_writer
-from slot_attention.data.procedural import ray_tracer, scene_sampler
+from slot_attention.data import clevr
+from slot_attention.data import preprocess
+from slot_attention.data import tfds_writer
+from slot_attention.data.procedural import ray_tracer
+from slot_attention.data.procedural import scene_sampler
 
 _CLEVR_SPLITS = ("train", "validation", "test")
 # CLEVR's file names abbreviate this one.

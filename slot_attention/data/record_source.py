@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from slot_attention.data import preprocess, record_index
+from slot_attention.data import preprocess
+from slot_attention.data import record_index
 
 if TYPE_CHECKING:
   import tensorflow as tf

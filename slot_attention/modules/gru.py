@@ -10,9 +10,9 @@ from slot_attention.modules import initializers
 class GRUCell(nn.Module):
   """Keras' GRUCell: fused kernels, reset gate after the product, two biases.
 
-  `flax.linen.GRUCell` computes the same function with one bias for r and one for
-  z. Keras has two of each, which get the same gradient, so under Adam their sum
-  moves twice as fast; initial kernels differ as well (drawn over the fused
+  `flax.linen.GRUCell` computes the same function with one bias for r and one
+  for z. Keras has two of each, which get the same gradient, so under Adam their
+  sum moves twice as fast; initial kernels differ as well (drawn over the fused
   matrices here). Gate order is z, r, h.
 
   Attributes:

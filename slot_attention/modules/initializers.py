@@ -48,7 +48,7 @@ class GaussianInitializer(nn.Module):
     Raises:
       ValueError: the noise has another shape than [b, k, d].
     """
-    # Glorot over [1, 1, d] has fan_in 1 and fan_out d: U(-.304, .304) at d = 64.
+    # Glorot over [1, 1, d]: fan_in 1, fan_out d, U(-.304, .304) at d = 64.
     shape = (1, 1, self.slot_size)
     mu = self.param("mu", kernel_init, shape)
     log_sigma = self.param(
@@ -66,6 +66,7 @@ class GaussianInitializer(nn.Module):
         f"num_slots, slot_size] = {shape}."
       )
     noise = jnp.asarray(noise, jnp.float32)
-    return jnp.broadcast_to(mu, shape) + jnp.exp(
-      jnp.broadcast_to(log_sigma, shape)
-    ) * noise
+    return (
+      jnp.broadcast_to(mu, shape)
+      + jnp.exp(jnp.broadcast_to(log_sigma, shape)) * noise
+    )

@@ -16,8 +16,8 @@ class SlotOutput(struct.PyTreeNode):
 
   Attributes:
     slots: [b, k, d] float32, the slots after the last iteration.
-    attention: [b, t, k, n] float32, each iteration's attention; sums to one over
-      k. It is computed from the slots before that iteration's update.
+    attention: [b, t, k, n] float32, each iteration's attention; sums to one
+      over k. It is computed from the slots before that iteration's update.
     slots_per_iteration: [b, t, k, d] float32, slots after each iteration.
   """
 

@@ -1,4 +1,4 @@
-"""Set prediction: object properties from images (paper A, sections 2.3, 4.2)."""
+"""Set prediction: properties of objects (paper A, sections 2.3 and 4.2)."""
 
 from collections.abc import Mapping
 import math
@@ -24,7 +24,10 @@ NUM_PROPERTIES = average_precision.NUM_FEATURES
 # TFDS' order of the classes, as in the one-hots of `batch["target"]`.
 _CLASS_NAMES = {
   "size": ("small", "large"),
-  "color": tuple("gray blue brown yellow red green purple cyan".split()),
+  "color": (
+    *("gray", "blue", "brown", "yellow"),
+    *("red", "green", "purple", "cyan"),
+  ),
   "material": ("rubber", "metal"),
   "shape": ("cube", "sphere", "cylinder"),
 }

@@ -6,7 +6,9 @@ import sys
 import numpy as np
 import pytest
 
-from slot_attention.data import clevr, preprocess, tfds_writer
+from slot_attention.data import clevr
+from slot_attention.data import preprocess
+from slot_attention.data import tfds_writer
 
 tf = pytest.importorskip("tensorflow")
 tfds = pytest.importorskip("tensorflow_datasets")

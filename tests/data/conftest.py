@@ -6,7 +6,8 @@ import pathlib
 import numpy as np
 import pytest
 
-from slot_attention.data import preprocess, tfds_writer
+from slot_attention.data import preprocess
+from slot_attention.data import tfds_writer
 
 HEIGHT, WIDTH = 24, 36
 NUM_TRAIN, NUM_VALIDATION = 40, 11

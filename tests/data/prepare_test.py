@@ -5,8 +5,11 @@ import jax
 import numpy as np
 import pytest
 
-from slot_attention.data import clevr, prepare, tfds_writer
-from slot_attention.data.procedural import ray_tracer, scene_sampler
+from slot_attention.data import clevr
+from slot_attention.data import prepare
+from slot_attention.data import tfds_writer
+from slot_attention.data.procedural import ray_tracer
+from slot_attention.data.procedural import scene_sampler
 
 tf = pytest.importorskip("tensorflow")
 tfds = pytest.importorskip("tensorflow_datasets")

@@ -4,7 +4,8 @@ import gzip
 import numpy as np
 import pytest
 
-from slot_attention.data import preprocess, record_index
+from slot_attention.data import preprocess
+from slot_attention.data import record_index
 
 pytest.importorskip("tensorflow")
 

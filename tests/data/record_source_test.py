@@ -3,7 +3,8 @@ import time
 import numpy as np
 import pytest
 
-from slot_attention.data import record_index, record_source
+from slot_attention.data import record_index
+from slot_attention.data import record_source
 
 tf = pytest.importorskip("tensorflow")
 

@@ -84,9 +84,7 @@ def test_equals_original(name, remat):
 
 def test_gru_equals_original():
   case = _case("gru_cell")
-  params = {
-    name: case[name] for name in ("kernel", "recurrent_kernel", "bias")
-  }
+  params = {name: case[name] for name in ("kernel", "recurrent_kernel", "bias")}
   state = gru.GRUCell().apply({"params": params}, case["h_prev"], case["x"])
   np.testing.assert_allclose(state, case["y"], atol=5e-6)
 
@@ -117,9 +115,7 @@ def test_slots_are_equivariant_and_inputs_invariant_to_order():
   output = module.apply(variables, inputs, slots)
   order = np.array([2, 0, 3, 1])
   permuted = module.apply(variables, inputs, slots[:, order])
-  np.testing.assert_allclose(
-    permuted.slots, output.slots[:, order], atol=2e-5
-  )
+  np.testing.assert_allclose(permuted.slots, output.slots[:, order], atol=2e-5)
   np.testing.assert_allclose(
     permuted.attention, output.attention[:, :, order], atol=2e-5
   )
@@ -150,9 +146,7 @@ def test_any_number_of_slots_and_iterations(num_slots, num_iterations):
   output = module.apply(variables, inputs, slots, num_iterations)
   assert output.attention.shape == (2, num_iterations, num_slots, 30)
   assert output.slots_per_iteration.shape == (2, num_iterations, num_slots, 16)
-  np.testing.assert_array_equal(
-    output.slots, output.slots_per_iteration[:, -1]
-  )
+  np.testing.assert_array_equal(output.slots, output.slots_per_iteration[:, -1])
   np.testing.assert_allclose(
     output.attention.sum(axis=2), np.ones((2, num_iterations, 30)), rtol=1e-5
   )

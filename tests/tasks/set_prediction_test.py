@@ -65,7 +65,9 @@ def forward():
     )
     return jnp.mean(per_example), (outputs, state["intermediates"], matched)
 
-  (loss, aux), grads = jax.jit(jax.value_and_grad(loss_fn, has_aux=True))(PARAMS)
+  (loss, aux), grads = jax.jit(jax.value_and_grad(loss_fn, has_aux=True))(
+    PARAMS
+  )
   return loss, grads, *aux
 
 
@@ -177,9 +179,7 @@ def test_five_training_steps():
   config.optimizer.learning_rate = float(TRAIN["base_learning_rate"])
   for name in ("warmup_steps", "decay_rate", "decay_steps"):
     config.optimizer[name] = TRAIN[name].item()
-  step = jax.jit(
-    train_step_lib.create_train_step(_WithNoise(_task()), config)
-  )
+  step = jax.jit(train_step_lib.create_train_step(_WithNoise(_task()), config))
   optimizer = optimizers.create_optimizer(config.optimizer)
   state = train_step_lib.train_state_lib.TrainState(
     jnp.int32(0), PARAMS, {}, optimizer.init(PARAMS)

@@ -5,8 +5,9 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 
-from slot_attention.data.procedural import ray_tracer, scene_sampler
+from slot_attention.data.procedural import ray_tracer
 from slot_attention.data.procedural import scene_geometry as geometry
+from slot_attention.data.procedural import scene_sampler
 
 
 @dataclasses.dataclass(frozen=True)

@@ -21,10 +21,10 @@ Examples = dict[str, jax.Array]
 class ProceduralSource:
   """CLEVR-style scenes made on the devices that train on them.
 
-  Scene i of a split is a function of (config.procedural.seed, split, i). Without
-  `num_train`, each step of the training stream shows new scenes, never seen
-  again; with it, the scenes are rendered once, kept on every device as uint8,
-  and drawn in a new order each epoch, without the host.
+  Scene i of a split is a function of (config.procedural.seed, split, i).
+  Without `num_train`, each step of the training stream shows new scenes, never
+  seen again; with it, the scenes are rendered once, kept on every device as
+  uint8, and drawn in a new order each epoch, without the host.
 
   Attributes:
     num_examples: size of the stored training set, or None.
@@ -59,9 +59,7 @@ class ProceduralSource:
     self._slice = jax.jit(
       self._padded_batch, static_argnums=(2,), out_shardings=batched
     )
-    self._order = jax.jit(
-      _two_epochs, static_argnums=(2,), out_shardings=whole
-    )
+    self._order = jax.jit(_two_epochs, static_argnums=(2,), out_shardings=whole)
 
   def train_batches(
     self, batch_size: int, seed: int, start_step: int
@@ -126,9 +124,7 @@ class ProceduralSource:
   ) -> Examples:
     key = _fold_in(jax.random.key(self._seed[0]), self._seed[1], seed, step)
     numbers = jnp.arange(batch_size, dtype=jnp.uint32)
-    return self._finish(
-      _generate(key, numbers, self._scene_config, self._mesh)
-    )
+    return self._finish(_generate(key, numbers, self._scene_config, self._mesh))
 
   def _drawn_batch(
     self,
@@ -201,9 +197,7 @@ def _render(
 
 def _two_epochs(seed: jax.Array, epoch: jax.Array, size: int) -> jax.Array:
   """Returns [2 * size] int32: the order of an epoch and of the next one."""
-  keys = [
-    jax.random.fold_in(jax.random.key(seed), epoch + i) for i in range(2)
-  ]
+  keys = [jax.random.fold_in(jax.random.key(seed), epoch + i) for i in range(2)]
   return jnp.concatenate([jax.random.permutation(key, size) for key in keys])
 
 

@@ -7,8 +7,10 @@ import jax
 import numpy as np
 import pytest
 
-from slot_attention.data.procedural import ray_tracer, scene_sampler, scenes
+from slot_attention.data.procedural import ray_tracer
 from slot_attention.data.procedural import scene_geometry as geometry
+from slot_attention.data.procedural import scene_sampler
+from slot_attention.data.procedural import scenes
 
 SMALL = scenes.SceneConfig(
   resolution=(24, 24),
