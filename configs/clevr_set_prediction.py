@@ -1,4 +1,17 @@
-"""Set prediction on CLEVR10 (paper A, section 4.2 and Figure 5)."""
+"""Set prediction on CLEVR10: Slot Attention 2020, section 4.2 and Figure 5.
+
+    python -m slot_attention.main --config=configs/clevr_set_prediction.py \
+      --workdir=runs/set_prediction --config.data.data_dir=/data/tfds
+
+Published: AP 94.3 +- 1.1 (any distance), 86.7 +- 1.4 (1), 56.0 +- 3.6 (0.5),
+10.8 +- 1.7 (0.25), 0.9 +- 0.2 (0.125) with 3 iterations; 2 days and 3 hours on
+one V100. Not trained to the end here; see BUILD_NOTES.md for what was.
+
+Deviations: the order of examples is a new permutation of all of them in every
+epoch (the original shuffles files only), and `train_eval` is held out.
+
+`:demo` takes minutes on two CPU cores, `:smoke` seconds; neither reads files.
+"""
 
 import ml_collections
 

@@ -1,19 +1,17 @@
 """Evaluates a run: `python -m slot_attention.evaluate --workdir=RUN`."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 import contextlib
 import itertools
 import os
-import sys
 from typing import Any, NamedTuple
 
-from absl import app
 from absl import flags
-from absl import logging
 import jax
 import ml_collections
 
 from slot_attention import checkpoints
+from slot_attention import cli
 from slot_attention import configuration
 from slot_attention import evaluator as evaluator_lib
 from slot_attention import sharding
@@ -106,30 +104,9 @@ def evaluate(
     return {"step": run.step, "split": split, "results": results}
 
 
-def reject_arguments(argv: Sequence[str]) -> None:
-  """Raises if anything but flags stands on the command line."""
-  if len(argv) > 1:
-    raise app.UsageError(f"Unexpected arguments: {' '.join(argv[1:])}.")
-
-
-def report_errors(
-  main_function: Callable[[list[str]], None],
-) -> Callable[[list[str]], None]:
-  """Wraps a main function: a bad value or file ends it with one sentence."""
-
-  def wrapped(argv: list[str]) -> None:
-    try:
-      main_function(argv)
-    except (ValueError, OSError) as error:
-      logging.error("%s", error)
-      sys.exit(1)
-
-  return wrapped
-
-
 def main(argv: list[str]) -> None:
   """Prints a table and writes JSON."""
-  reject_arguments(argv)
+  cli.reject_arguments(argv)
   values = flags.FLAGS
   result = evaluate(
     values.workdir,
@@ -168,6 +145,5 @@ def _define_flags() -> None:
 
 
 if __name__ == "__main__":
-  logging.set_verbosity(logging.INFO)
   _define_flags()
-  app.run(report_errors(main))
+  cli.run(main)

@@ -40,7 +40,16 @@ class Evaluator:
       mesh: all devices.
       batch_size: rows of a global batch.
       num_examples: how many of the first examples; 0 for the whole split.
+
+    Raises:
+      ValueError: the split has fewer examples.
     """
+    available = source.num_examples
+    if available is not None and num_examples > available:
+      raise ValueError(
+        f"config.eval.num_examples is {num_examples}, but the split has only "
+        f"{available} examples; use fewer, or 0 for all."
+      )
     self.task = task
     self.source = source
     self._batch_size = batch_size

@@ -5,17 +5,16 @@ The pictures are those that TensorBoard shows.
 
 import os
 
-from absl import app
 from absl import flags
-from absl import logging
 from PIL import Image
 
+from slot_attention import cli
 from slot_attention import evaluate
 
 
 def main(argv: list[str]) -> None:
   """Writes one PNG per figure and example."""
-  evaluate.reject_arguments(argv)
+  cli.reject_arguments(argv)
   values = flags.FLAGS
   with evaluate.open_run(values.workdir, values.step, values.split) as run:
     figures = run.evaluator.figures(
@@ -44,6 +43,5 @@ def _define_flags() -> None:
 
 
 if __name__ == "__main__":
-  logging.set_verbosity(logging.INFO)
   _define_flags()
-  app.run(evaluate.report_errors(main))
+  cli.run(main)

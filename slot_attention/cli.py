@@ -1,0 +1,72 @@
+"""What the command lines share: flags, logging, errors as one sentence."""
+
+from collections.abc import Callable, Sequence
+import logging as std_logging
+import sys
+
+from absl import app
+from absl import flags
+from absl import logging
+
+EXIT_ERROR = 1
+
+
+def run(main: Callable[[list[str]], None]) -> None:
+  """Runs a main function with absl's flags and logging on standard error.
+
+  Bad flags, values and files end the process with status 1 and one sentence;
+  `--verbosity=1` adds the traceback.
+
+  Args:
+    main: called with the arguments that are no flags, the program's name first.
+  """
+  logging.set_verbosity(logging.INFO)
+  logging.get_absl_handler().addFilter(_is_worth_a_line)
+  app.run(_report_errors(main), flags_parser=_parse_flags)
+
+
+def reject_arguments(argv: Sequence[str]) -> None:
+  """Raises if anything but flags stands on the command line."""
+  if len(argv) > 1:
+    raise ValueError(f"Unexpected arguments: {' '.join(argv[1:])}.")
+
+
+def _report_errors(
+  main: Callable[[list[str]], None],
+) -> Callable[[list[str]], None]:
+  def wrapped(argv: list[str]) -> None:
+    try:
+      main(argv)
+    except (ValueError, OSError, RuntimeError) as error:
+      logging.debug("Traceback:", exc_info=True)
+      logging.error("%s", _one_line(error))
+      sys.exit(EXIT_ERROR)
+
+  return wrapped
+
+
+def _parse_flags(argv: list[str]) -> list[str]:
+  try:
+    return flags.FLAGS(argv)
+  except AttributeError as error:  # What ml_collections raises.
+    sys.exit(f"Unknown config key: {_one_line(error)}")
+  except flags.Error as error:
+    # What a config file raises arrives as the text of a traceback.
+    sys.exit(f"Bad flags: {_one_line(error).split('ConfigError: ')[-1]}")
+
+
+def _one_line(error: BaseException) -> str:
+  text = str(error).replace("\\n", " ").replace("\\'", "'").strip("'")
+  return " ".join(text.split())
+
+
+def _is_worth_a_line(record: std_logging.LogRecord) -> bool:
+  """Drops Orbax' dozens of lines per checkpoint, and one warning.
+
+  The warning says that a checkpoint has no score, as those between evaluations
+  have none.
+  """
+  if "orbax" not in record.pathname:
+    return True
+  unscored = "did not provide metrics" in record.getMessage()
+  return record.levelno > std_logging.INFO and not unscored
