@@ -5,6 +5,7 @@ import time
 from typing import Any
 
 from absl import logging
+from clu import parameter_overview
 import jax
 import jax.numpy as jnp
 import ml_collections
@@ -103,11 +104,13 @@ def compile_train_step(
   step = jax.jit(train_step, donate_argnums=0, out_shardings=(shardings, None))
   compiled = step.lower(state, batch).compile()
   seconds = time.monotonic() - start
-  parameters = sum(x.size for x in jax.tree.leaves(state.params))
+  overview = parameter_overview.get_parameter_overview(
+    state.params, include_stats=False
+  )
   logging.info(
-    "Train step: %s parameters, %.4g GFLOP per device (XLA's count), %s, "
-    "compiled in %.1f s.",
-    f"{parameters:,}",
+    "%s\nTrain step: %.4g GFLOP per device (XLA's count), %s, compiled in "
+    "%.1f s.",
+    overview,
     _flops(compiled) / 1e9,
     _memory(compiled),
     seconds,

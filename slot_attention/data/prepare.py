@@ -10,15 +10,14 @@ and `--config.data.source=clevr --config.data.data_dir=DIR` read them.
 from collections.abc import Callable, Iterator, Sequence
 import functools
 import pathlib
-import sys
 from typing import Any
 
-from absl import app
 from absl import flags
 from absl import logging
 import jax
 import numpy as np
 
+from slot_attention import cli
 from slot_attention.data import clevr
 from slot_attention.data import preprocess
 from slot_attention.data import tfds_writer
@@ -58,23 +57,19 @@ def generate_clevr(
 
   Raises:
     FileExistsError: there is something at the target already.
-    ValueError: the numbers of objects cannot be, or no scene was asked for.
+    ValueError: there cannot be so many objects, or no scene was asked for.
   """
-  if not 1 <= min_num_objects <= max_num_objects:
-    raise ValueError(
-      f"Scenes of {min_num_objects} to {max_num_objects} objects cannot be "
-      "generated; choose 1 <= min_num_objects <= max_num_objects."
-    )
+
+  def make(key: jax.Array) -> Any:
+    return _make_scene(key, tuple(size), min_num_objects, max_num_objects)
+
+  jax.eval_shape(make, jax.random.key(seed))  # Refuses impossible scenes.
   name = f"{clevr.NAME}/{clevr.VERSION}"
   tfds_writer.check_target(pathlib.Path(output) / name)
   preprocess.import_tensorflow()
   import tensorflow_datasets as tfds
 
   builder = tfds.builder(f"{clevr.NAME}:{clevr.VERSION}", data_dir=output)
-
-  def make(key: jax.Array) -> Any:
-    return _make_scene(key, tuple(size), min_num_objects, max_num_objects)
-
   splits = {}
   for number, split in enumerate(_CLEVR_SPLITS):
     count = num_examples.get(split, 0)
@@ -213,16 +208,13 @@ def define_flags() -> None:
 def main(argv: Sequence[str]) -> None:
   """Runs the subcommand that is the first positional argument."""
   if len(argv) != 2 or argv[1] not in SUBCOMMANDS:
-    raise app.UsageError(
-      f"Give one subcommand ({', '.join(SUBCOMMANDS)}), not {argv[1:]}."
+    raise ValueError(
+      f"Give one of the subcommands {', '.join(SUBCOMMANDS)}, not "
+      f"{' '.join(argv[1:]) or 'nothing'}."
     )
-  try:
-    SUBCOMMANDS[argv[1]](flags.FLAGS)
-  except (FileExistsError, ValueError) as error:
-    logging.debug("Stopped.", exc_info=True)
-    sys.exit(f"prepare {argv[1]}: {error}")
+  SUBCOMMANDS[argv[1]](flags.FLAGS)
 
 
 if __name__ == "__main__":
   define_flags()
-  app.run(main)
+  cli.run(main)
