@@ -79,7 +79,6 @@ class _Run:
     self._workdir = workdir
     self._mesh = mesh
     self._is_main = jax.process_index() == 0
-    os.makedirs(workdir, exist_ok=True)
     self._source = pipeline.open_source(config.data, "train", mesh)
     self._task = tasks.create_task(config)
     self._evaluator = evaluator_lib.Evaluator(
@@ -89,6 +88,8 @@ class _Run:
       config.eval.batch_size,
       config.eval.num_examples,
     )
+    # Only now, so that bad data leaves no empty run behind.
+    os.makedirs(workdir, exist_ok=True)
     self._checkpoints = checkpoints_lib.Checkpoints(workdir, config.checkpoint)
     self._state, self._step = self._restore_or_create()
     self._writer = None

@@ -49,6 +49,11 @@ def _metrics(workdir):
     ([f"--config={SMOKE}", "--config.model.num_slots=x"], "num_slots=x"),
     ([f"--config={SMOKE}", "--config.task=x"], "one of set_prediction"),
     ([f"--config={SMOKE}", "--confg=x"], "Did you mean"),
+    (
+      ["--config=configs/clevr_set_prediction.py", "--config.data.data_dir=/x"],
+      "looked for in /x/clevr/3.1.0",
+    ),
+    ([f"--config={SMOKE}", "--config.train.batch_size=0"], "more than 0"),
     ([], "--config"),
   ],
 )
@@ -157,3 +162,32 @@ def test_sigterm_saves_and_the_same_command_goes_on(tmp_path):
   assert f"Restoring step {saved}" in result.stderr
   steps = [line["step"] for line in _metrics(tmp_path) if "train/loss" in line]
   assert steps == list(range(1, saved + 4))
+
+
+def test_a_killed_run_goes_on_from_its_last_checkpoint(tmp_path):
+  args = [
+    f"--config={SMOKE}",
+    f"--workdir={tmp_path}",
+    "--config.train.num_steps=200000",
+    "--config.eval.every=200000",
+    "--config.checkpoint.every=50",
+  ]
+  process = subprocess.Popen(
+    _command(*args), cwd=ROOT, env=_environment(), stderr=subprocess.DEVNULL
+  )
+  checkpoints = tmp_path / "checkpoints"
+  deadline = time.monotonic() + 120
+  while not checkpoints.exists() or not list(checkpoints.glob("[0-9]*[0-9]")):
+    assert time.monotonic() < deadline and process.poll() is None
+    time.sleep(0.05)
+  process.kill()
+  process.wait()
+  saved = max(
+    int(path.name) for path in checkpoints.iterdir() if path.name.isdigit()
+  )
+
+  args[2] = f"--config.train.num_steps={saved + 20}"
+  result = _run(*args)
+  assert result.returncode == 0, result.stderr
+  steps = [line["step"] for line in _metrics(tmp_path) if "train/loss" in line]
+  assert steps == list(range(1, saved + 21))

@@ -35,6 +35,8 @@ class MLP(nn.Module):
     )(nn.relu(x))
 
 
-def layer_norm(name: str, epsilon: float = LAYER_NORM_EPSILON) -> nn.LayerNorm:
+def layer_norm(
+  name: str | None, epsilon: float = LAYER_NORM_EPSILON
+) -> nn.LayerNorm:
   """Returns a LayerNorm that computes and answers in float32."""
   return nn.LayerNorm(epsilon=epsilon, dtype=jnp.float32, name=name)
