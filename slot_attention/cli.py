@@ -56,7 +56,9 @@ def _parse_flags(argv: list[str]) -> list[str]:
 
 
 def _one_line(error: BaseException) -> str:
-  text = str(error).replace("\\n", " ").replace("\\'", "'").strip("'")
+  text = str(error).replace("\\n", " ").replace("\\'", "'")
+  if text.startswith("'") and text.endswith("'"):  # The repr of a message.
+    text = text[1:-1]
   return " ".join(text.split())
 
 
