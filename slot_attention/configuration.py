@@ -15,10 +15,19 @@ import ml_collections
 CHOICES = {
   "task": ("set_prediction",),
   "slot_module": ("slot_attention",),
-  "normalization": ("weighted_mean",),
+  "normalization": (
+    "weighted_mean",
+    "weighted_sum",
+    "layer_norm",
+    "batch_norm",
+    "unnormalized",
+    "kd_layer_norm",
+    "scaled_mean",
+  ),
   "data.source": ("clevr", "procedural"),
   "eval.split": ("train_eval", "validation"),
   "model.matching": ("optax", "scipy"),
+  "model.gradient": ("all", "last"),
   "model.dtype": ("float32", "bfloat16"),
 }
 
@@ -80,6 +89,8 @@ def get_default() -> ml_collections.ConfigDict:
   config.model.mlp_hidden_size = 128
   config.model.head_hidden_size = 64
   config.model.epsilon = 1e-8
+  config.model.layer_norm_epsilon = 1e-3  # In the slot module; PyTorch: 1e-5.
+  config.model.gradient = "all"  # Iterations that carry it; or "last".
   config.model.log_sigma_offset = 0.0  # Of the initial slots; see README.
   config.model.encoder_channels = (64, 64, 64, 64)
   config.model.encoder_strides = (1, 2, 2, 1)

@@ -9,6 +9,7 @@ import pytest
 
 from configs import clevr_set_prediction
 from slot_attention import checkpoints
+from slot_attention import evaluate
 from slot_attention import sharding
 from slot_attention import tasks
 from slot_attention import train
@@ -79,14 +80,20 @@ def test_one_and_four_devices_agree(tmp_path, monkeypatch, num_train):
   assert len(set(losses[0])) == 6
 
 
-def test_a_stopped_run_goes_on_as_if_it_had_not(tmp_path):
+# batch_norm has running averages to restore besides parameters and optimizer.
+@pytest.mark.parametrize("normalization", ["weighted_mean", "batch_norm"])
+def test_a_stopped_run_goes_on_as_if_it_had_not(tmp_path, normalization):
   config = _config(num_steps=7)
-  train.train_and_evaluate(config, str(tmp_path / "whole"))
+  config.normalization = normalization
+  whole = train.train_and_evaluate(config, str(tmp_path / "whole"))
   config.train.num_steps = 4
   train.train_and_evaluate(config, str(tmp_path / "parts"))
   config.train.num_steps = 7
-  train.train_and_evaluate(config, str(tmp_path / "parts"))
+  parts = train.train_and_evaluate(config, str(tmp_path / "parts"))
   assert _losses(tmp_path / "parts") == _losses(tmp_path / "whole")
+  assert parts == whole
+  again = evaluate.evaluate(str(tmp_path / "whole"))["results"][0]
+  np.testing.assert_allclose(again["eval/loss"], whole["eval/loss"], rtol=1e-5)
 
 
 def test_another_seed_is_another_run(tmp_path):

@@ -91,6 +91,9 @@ def _slot_attention(config: ml_collections.ConfigDict) -> nn.Module:
     num_iterations=model.num_iterations,
     epsilon=model.epsilon,
     normalization=config.normalization,
+    num_train_slots=model.num_slots,
+    layer_norm_epsilon=model.layer_norm_epsilon,
+    gradient=model.gradient,
     remat=model.remat,
     dtype=compute_dtype(config),
   )

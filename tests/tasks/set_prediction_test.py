@@ -117,13 +117,14 @@ def test_attention_updates_and_slots_of_every_iteration(forward):
   np.testing.assert_allclose(
     attention.transpose(1, 0, 3, 4, 2), FORWARD["sub/attn_per_iter"], atol=1e-5
   )
-  iteration = intermediates["slot_module"]["iteration"]
-  updates = iteration["normalization"]["__call__"]
+  slot_module = intermediates["slot_module"]
+  iteration = slot_module["iteration"]
+  updates = [updates for updates, _ in slot_module["normalization"]["__call__"]]
   np.testing.assert_allclose(updates, FORWARD["updates_per_iter"], atol=1e-4)
   np.testing.assert_allclose(
     iteration["gru"]["__call__"], FORWARD["gru_out_per_iter"], atol=1e-4
   )
-  slots = [slots for slots, _ in iteration["__call__"]]
+  slots = [slots for slots, *_ in iteration["__call__"]]
   np.testing.assert_allclose(slots, FORWARD["slots_per_iter"][1:], atol=1e-4)
   np.testing.assert_allclose(outputs["slots"], FORWARD["slots"], atol=1e-4)
 
