@@ -129,8 +129,8 @@ class _Run:
         self._save(scalars if evaluates else None)
       if not last:
         self._stop_if_told()
-    if not scalars:  # The run was complete already.
-      scalars = self._evaluate()
+    if not scalars:  # The run was complete and its records are written.
+      scalars = self._evaluate(record=False)
     self._write_evaluation(scalars)
     return scalars
 
@@ -176,7 +176,7 @@ class _Run:
     )
     values = ", ".join(f"{name} = {value}" for name, value in bad.items())
     raise DivergedError(
-      f"Training diverged at step {step} of batch {step - 1} ({values}); "
+      f"Training diverged at step {step} ({values}, from batch {step - 1}); "
       f"{where}; lower config.optimizer.learning_rate or look at that batch."
     )
 
@@ -196,12 +196,14 @@ class _Run:
       _duration(left),
     )
 
-  def _evaluate(self) -> dict[str, float]:
+  def _evaluate(self, record: bool = True) -> dict[str, float]:
     self._collect(0)
     start = time.monotonic()
     variables = {"params": self._state.params, **self._state.model_state}
     scalars = self._evaluator.evaluate(variables)
     scalars = {f"eval/{name}": value for name, value in scalars.items()}
+    if not record:
+      return scalars
     figures = self._evaluator.figures(variables, self._config.eval.num_figures)
     if self._writer:
       self._writer.write_scalars(self._step, scalars)

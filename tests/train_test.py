@@ -92,6 +92,9 @@ def test_a_stopped_run_goes_on_as_if_it_had_not(tmp_path, normalization):
   parts = train.train_and_evaluate(config, str(tmp_path / "parts"))
   assert _losses(tmp_path / "parts") == _losses(tmp_path / "whole")
   assert parts == whole
+  records = (tmp_path / "whole" / "metrics.jsonl").read_text()
+  assert train.train_and_evaluate(config, str(tmp_path / "whole")) == whole
+  assert (tmp_path / "whole" / "metrics.jsonl").read_text() == records
   again = evaluate.evaluate(str(tmp_path / "whole"))["results"][0]
   np.testing.assert_allclose(again["eval/loss"], whole["eval/loss"], rtol=1e-5)
 

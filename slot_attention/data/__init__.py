@@ -1,0 +1,1 @@
+"""Sources of batches: real data sets and procedural ones."""
