@@ -21,9 +21,7 @@ from slot_attention import configuration
 def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
   """Returns the config of the 2020 paper."""
   config = configuration.get_default()
-  return configuration.apply_variants(
-    config, arg, {"demo": _demo, "smoke": _smoke}
-  )
+  return configuration.apply_variants(config, arg, VARIANTS)
 
 
 def _demo(config: ml_collections.ConfigDict) -> None:
@@ -77,3 +75,6 @@ def _smoke(config: ml_collections.ConfigDict) -> None:
   config.eval.batch_size = 8
   config.eval.num_figures = 2
   config.checkpoint.every = 2
+
+
+VARIANTS = {"demo": _demo, "smoke": _smoke}

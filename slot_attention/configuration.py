@@ -8,12 +8,13 @@ which values and combinations can work.
 
 from collections.abc import Callable
 import json
+import math
 from typing import Any
 
 import ml_collections
 
 CHOICES = {
-  "task": ("set_prediction",),
+  "task": ("set_prediction", "object_discovery"),
   "slot_module": ("slot_attention",),
   "normalization": (
     "weighted_mean",
@@ -69,6 +70,8 @@ def get_default() -> ml_collections.ConfigDict:
   config.data.data_dir = ""  # Empty: TFDS_DATA_DIR or TFDS' own default.
   config.data.download = False  # 17.7 GB when True and CLEVR is missing.
   config.data.resolution = (128, 128)
+  # (top, left, height, width) of stored images that is resized; () for all.
+  config.data.crop = ()
   config.data.min_num_objects = 3
   config.data.max_num_objects = 10
   config.data.num_targets = 10  # Rows of `target`, objects and padding.
@@ -94,6 +97,9 @@ def get_default() -> ml_collections.ConfigDict:
   config.model.log_sigma_offset = 0.0  # Of the initial slots; see README.
   config.model.encoder_channels = (64, 64, 64, 64)
   config.model.encoder_strides = (1, 2, 2, 1)
+  config.model.decoder_resolution = (8, 8)  # Where slots are broadcast to.
+  config.model.decoder_channels = (64, 64, 64, 64, 64)
+  config.model.decoder_strides = (2, 2, 2, 2, 1)
   config.model.matching = "optax"
   config.model.dtype = "float32"  # Of matrix products; see README, precision.
   config.model.remat = False  # Recompute activations: less memory, more time.
@@ -233,6 +239,9 @@ def _validate_data(config: ml_collections.ConfigDict) -> None:
     data.num_targets,
     f"at least data.max_num_objects = {data.max_num_objects}",
   )
+  _require(
+    len(data.crop) in (0, 4), "data.crop", data.crop, "() or four numbers"
+  )
   procedural = data.procedural
   num_train = procedural.num_train
   _require(
@@ -259,6 +268,23 @@ def _validate_model(config: ml_collections.ConfigDict) -> None:
     model.encoder_strides,
     f"one stride for each of model.encoder_channels = {model.encoder_channels}",
   )
+  if config.task == "object_discovery":
+    _require(
+      len(model.decoder_channels) == len(model.decoder_strides),
+      "model.decoder_strides",
+      model.decoder_strides,
+      "one stride for each of model.decoder_channels = "
+      f"{model.decoder_channels}",
+    )
+    scale = math.prod(model.decoder_strides)
+    decoded = tuple(scale * size for size in model.decoder_resolution)
+    _require(
+      tuple(config.data.resolution) == decoded,
+      "data.resolution",
+      config.data.resolution,
+      f"{decoded}, what the decoder draws (model.decoder_resolution times "
+      "model.decoder_strides)",
+    )
   _require(model.epsilon >= 0, "model.epsilon", model.epsilon, "0 or more")
 
 

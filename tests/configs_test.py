@@ -14,10 +14,14 @@ from slot_attention import train_step as train_step_lib
 
 ROOT = pathlib.Path(__file__).parents[1]
 NAMES = sorted(path.stem for path in (ROOT / "configs").glob("*.py"))
+VARIANTS = [
+  (name, variant)
+  for name in NAMES
+  for variant in (None, *importlib.import_module(f"configs.{name}").VARIANTS)
+]
 
 
-@pytest.mark.parametrize("variant", [None, "demo", "smoke"])
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize(("name", "variant"), VARIANTS)
 def test_train_step_has_the_shapes_of_its_state(name, variant):
   module = importlib.import_module(f"configs.{name}")
   config = module.get_config(variant)

@@ -11,6 +11,7 @@ _PREFIX = "network/layer_with_weights-0/"
 # only LayerNorm's are renamed.
 _MODULES = {
   "encoder_pos/dense": "tokens/encoder_pos/dense",
+  "decoder_pos/dense": "decoder/decoder_pos/dense",
   "layer_norm": "tokens/layer_norm",
   "mlp/layer_with_weights-0": "tokens/mlp/dense_0",
   "mlp/layer_with_weights-1": "tokens/mlp/dense_1",
@@ -32,6 +33,10 @@ _MODULES |= {
     f"slot_module/iteration/mlp/dense_{i}"
   )
   for i in range(2)
+}
+_MODULES |= {
+  f"decoder_cnn/layer_with_weights-{i}": f"decoder/conv_transpose_{i}"
+  for i in range(6)
 }
 _LEAVES = {"gamma": "scale", "beta": "bias"}
 _SLOTS = {
@@ -58,7 +63,7 @@ def parameter_path(key: str) -> str:
     return _SLOTS[name]
   module, _, leaf = name.rpartition("/")
   if module not in _MODULES:
-    raise KeyError(f"{key!r} is no weight of the original set predictor.")
+    raise KeyError(f"{key!r} is no weight of the original models.")
   return f"{_MODULES[module]}/{_LEAVES.get(leaf, leaf)}"
 
 
@@ -69,7 +74,8 @@ def to_params(weights: Mapping[str, np.ndarray]) -> dict[str, Any]:
     weights: arrays by checkpoint key.
 
   Returns:
-    Parameters for `SetPredictionModel`; no array needs another layout.
+    Parameters for `SetPredictionModel` or `SlotAttentionAutoEncoder`; no array
+    needs another layout.
   """
   params: dict[str, Any] = {}
   for key, value in weights.items():

@@ -115,6 +115,7 @@ def _clevr(
     min_num_objects=config.min_num_objects,
     max_num_objects=config.max_num_objects,
     resolution=config.resolution,
+    crop=tuple(config.crop) or None,
     num_targets=config.num_targets,
   )
   return HostSource(reader, mesh)

@@ -105,6 +105,44 @@ def foreground_adjusted_rand_index(
   )
 
 
+def both_indices(
+  true_ids: jax.Array,
+  predicted_ids: jax.Array,
+  num_objects: int,
+  num_predicted: int,
+) -> dict[str, jax.Array]:
+  """Computes the index over all pixels and over the objects' pixels.
+
+  Images with one object or none follow scikit-learn's convention, so that no
+  image is undefined.
+
+  Args:
+    true_ids: [b, n] int, 0 background, 1 to num_objects the objects.
+    predicted_ids: [b, n] int in [0, num_predicted).
+    num_objects: Highest id that can occur, static.
+    num_predicted: Number of predicted labels, static.
+
+  Returns:
+    `ari` and `ari_fg`, both [b] float32.
+  """
+  return {
+    "ari": adjusted_rand_index(
+      true_ids,
+      predicted_ids,
+      num_objects + 1,
+      num_predicted,
+      degenerate="sklearn",
+    ),
+    "ari_fg": foreground_adjusted_rand_index(
+      true_ids,
+      predicted_ids,
+      num_objects,
+      num_predicted,
+      degenerate="sklearn",
+    ),
+  }
+
+
 def _contingency(
   true_ids: jax.Array,
   predicted_ids: jax.Array,

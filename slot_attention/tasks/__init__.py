@@ -3,9 +3,13 @@
 import ml_collections
 
 from slot_attention.tasks import base
+from slot_attention.tasks import object_discovery
 from slot_attention.tasks import set_prediction
 
-TASKS = {"set_prediction": set_prediction.SetPrediction}
+TASKS = {
+  "object_discovery": object_discovery.ObjectDiscovery,
+  "set_prediction": set_prediction.SetPrediction,
+}
 
 
 def create_task(config: ml_collections.ConfigDict) -> base.Task:

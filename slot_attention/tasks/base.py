@@ -13,6 +13,8 @@ import jax.numpy as jnp
 import ml_collections
 import numpy as np
 
+from slot_attention.modules import encoders
+from slot_attention.modules import initializers
 from slot_attention.modules import slot_attention
 
 Batch = Mapping[str, jax.Array]
@@ -73,9 +75,72 @@ class Task(Protocol):
     """Draws `predict`'s outputs: uint8 [H, W, 3] pictures, one per example."""
 
 
-def build_slot_module(config: ml_collections.ConfigDict) -> nn.Module:
-  """Returns the slot module that `config.slot_module` names."""
-  return SLOT_MODULES[config.slot_module](config)
+class SlotTask:
+  """What tasks with one image model share.
+
+  Attributes:
+    config: of the run.
+    model: called as `(images, num_slots, num_iterations, slot_noise, train)`;
+      returns a dict of arrays.
+  """
+
+  def __init__(self, config: ml_collections.ConfigDict, model: nn.Module):
+    self.config = config
+    self.model = model
+
+  def init(self, key: jax.Array) -> dict[str, Any]:
+    """Returns the model's variables."""
+    images = jnp.zeros((1, *self.config.data.resolution, 3))
+    return self.model.init({"params": key, "slots": key}, images)
+
+  def apply_train(
+    self, variables: Mapping[str, Any], images: jax.Array, rngs: Rngs
+  ) -> tuple[dict[str, jax.Array], dict[str, Any]]:
+    """Returns the model's outputs in training and the updated collections."""
+    mutable = [name for name in variables if name != "params"]
+    outputs, state = self.model.apply(
+      variables, images, train=True, rngs=rngs, mutable=mutable
+    )
+    return outputs, dict(state)
+
+  def predict(
+    self,
+    variables: Mapping[str, Any],
+    images: jax.Array,
+    rngs: Rngs,
+    num_slots: int | None = None,
+    num_iterations: int | None = None,
+    slot_noise: jax.Array | None = None,
+  ) -> dict[str, jax.Array]:
+    """Returns the model's outputs in evaluation; see `Task.predict`."""
+    return self.model.apply(
+      variables, images, num_slots, num_iterations, slot_noise, rngs=rngs
+    )
+
+
+def build_slots(config: ml_collections.ConfigDict) -> dict[str, nn.Module]:
+  """Returns what turns images into slots, as attributes of a task's model.
+
+  Args:
+    config: of the run.
+
+  Returns:
+    {"tokens": images -> features, "initializer": first slots, "slot_module":
+    what `config.slot_module` names}.
+  """
+  model = config.model
+  return {
+    "tokens": encoders.ImageTokens(
+      model.encoder_channels,
+      model.encoder_strides,
+      model.remat,
+      compute_dtype(config),
+    ),
+    "initializer": initializers.GaussianInitializer(
+      model.num_slots, model.slot_size, model.log_sigma_offset
+    ),
+    "slot_module": SLOT_MODULES[config.slot_module](config),
+  }
 
 
 def compute_dtype(config: ml_collections.ConfigDict) -> jnp.dtype:

@@ -14,8 +14,6 @@ from slot_attention import figures
 from slot_attention import losses
 from slot_attention.metrics import ari
 from slot_attention.metrics import average_precision
-from slot_attention.modules import encoders
-from slot_attention.modules import initializers
 from slot_attention.modules import mlp
 from slot_attention.tasks import base
 
@@ -88,56 +86,28 @@ class SetPredictionModel(nn.Module):
     }
 
 
-class SetPrediction:
+class SetPrediction(base.SlotTask):
   """The task; see `base.Task`."""
 
   def __init__(self, config: ml_collections.ConfigDict):
-    model = config.model
-    dtype = base.compute_dtype(config)
-    self._config = config
-    self.model = SetPredictionModel(
-      tokens=encoders.ImageTokens(
-        model.encoder_channels, model.encoder_strides, model.remat, dtype
+    super().__init__(
+      config,
+      SetPredictionModel(
+        **base.build_slots(config),
+        head_hidden_size=config.model.head_hidden_size,
+        dtype=base.compute_dtype(config),
       ),
-      initializer=initializers.GaussianInitializer(
-        model.num_slots, model.slot_size, model.log_sigma_offset
-      ),
-      slot_module=base.build_slot_module(config),
-      head_hidden_size=model.head_hidden_size,
-      dtype=dtype,
     )
-
-  def init(self, key: jax.Array) -> dict[str, Any]:
-    """Returns the model's variables."""
-    images = jnp.zeros((1, *self._config.data.resolution, 3))
-    return self.model.init({"params": key, "slots": key}, images)
 
   def loss(
     self, variables: Mapping[str, Any], batch: base.Batch, rngs: base.Rngs
   ) -> tuple[jax.Array, tuple[dict[str, jax.Array], dict[str, Any]]]:
     """Returns the set loss, mean over the batch; see `base.Task.loss`."""
-    mutable = [name for name in variables if name != "params"]
-    outputs, state = self.model.apply(
-      variables, batch["image"], train=True, rngs=rngs, mutable=mutable
-    )
+    outputs, state = self.apply_train(variables, batch["image"], rngs)
     per_example, _ = losses.set_loss(
-      outputs["predictions"], batch["target"], self._config.model.matching
+      outputs["predictions"], batch["target"], self.config.model.matching
     )
-    return jnp.mean(per_example), ({}, dict(state))
-
-  def predict(
-    self,
-    variables: Mapping[str, Any],
-    images: jax.Array,
-    rngs: base.Rngs,
-    num_slots: int | None = None,
-    num_iterations: int | None = None,
-    slot_noise: jax.Array | None = None,
-  ) -> dict[str, jax.Array]:
-    """Returns `SetPredictionModel`'s outputs."""
-    return self.model.apply(
-      variables, images, num_slots, num_iterations, slot_noise, rngs=rngs
-    )
+    return jnp.mean(per_example), ({}, state)
 
   def eval_step(
     self,
@@ -152,7 +122,7 @@ class SetPrediction:
       variables, batch["image"], rngs, num_slots, num_iterations
     )
     loss, (rows, columns) = losses.set_loss(
-      outputs["predictions"], batch["target"], self._config.model.matching
+      outputs["predictions"], batch["target"], self.config.model.matching
     )
     result = {
       "predictions": outputs["predictions"],
@@ -220,8 +190,8 @@ class SetPrediction:
 
   def _grid(self) -> tuple[int, int]:
     """Returns (h', w'), the layout of the attention maps."""
-    stride = math.prod(self._config.model.encoder_strides)
-    height, width = self._config.data.resolution
+    stride = math.prod(self.config.model.encoder_strides)
+    height, width = self.config.data.resolution
     return -(-height // stride), -(-width // stride)
 
 
@@ -232,9 +202,6 @@ def _attention_ari(
   num_objects: int,
 ) -> dict[str, jax.Array]:
   """Scores the last attention maps as a segmentation (paper A, section 4.2).
-
-  Images with one object or none follow scikit-learn's convention, so that no
-  image is undefined.
 
   Args:
     segmentation: [b, h, w] int32, 0 = background.
@@ -252,15 +219,9 @@ def _attention_ari(
   true_ids = segmentation[:, rows[:, None], columns[None, :]]  # [b, h', w']
   true_ids = true_ids.reshape(true_ids.shape[0], -1)  # [b, n]
   predicted_ids = jnp.argmax(attention[:, -1], axis=1)  # [b, n]
-  num_slots = attention.shape[2]
-  return {
-    "ari": ari.adjusted_rand_index(
-      true_ids, predicted_ids, num_objects + 1, num_slots, degenerate="sklearn"
-    ),
-    "ari_fg": ari.foreground_adjusted_rand_index(
-      true_ids, predicted_ids, num_objects, num_slots, degenerate="sklearn"
-    ),
-  }
+  return ari.both_indices(
+    true_ids, predicted_ids, num_objects, attention.shape[2]
+  )
 
 
 def _objects_figure(

@@ -80,8 +80,8 @@ def test_parameters_are_those_of_the_original():
 
 
 def test_foreign_weights_with_another_name_are_refused():
-  with pytest.raises(KeyError, match="decoder_cnn"):
-    google_tf.to_params({"network/layer_with_weights-0/decoder_cnn/kernel": 0})
+  with pytest.raises(KeyError, match="encoder_rnn"):
+    google_tf.to_params({"network/layer_with_weights-0/encoder_rnn/kernel": 0})
 
 
 @pytest.mark.parametrize("stage", ["cnn", "pos", "layer_norm", "mlp"])

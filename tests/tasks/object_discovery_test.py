@@ -1,0 +1,139 @@
+"""Object discovery against the published implementation."""
+
+import pathlib
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from configs import clevr_object_discovery
+from slot_attention import configuration
+from slot_attention import losses
+from slot_attention import tasks
+from slot_attention import train
+from slot_attention.convert import google_tf
+
+DATA = pathlib.Path(__file__).parents[1] / "data"
+WEIGHTS = dict(np.load(DATA / "google_tf_object_discovery_weights.npz"))
+FORWARD = dict(np.load(DATA / "google_tf_object_discovery_forward.npz"))
+PARAMS = google_tf.to_params(WEIGHTS)
+
+# Their true gradient is zero: they shift the logits of all slots alike.
+NULL_DIRECTIONS = ("norm_slots/beta", "decoder_cnn/layer_with_weights-5/bias")
+
+
+def _images():
+  scaled = FORWARD["image_uint8"] / np.float32(255.0) - np.float32(0.5)
+  return scaled * np.float32(2.0)
+
+
+@pytest.fixture(scope="module")
+def forward():
+  """Outputs, intermediates, loss and gradients on the published batch."""
+  task = tasks.create_task(clevr_object_discovery.get_config())
+  images = _images()
+
+  def loss_fn(params):
+    outputs, state = task.model.apply(
+      {"params": params},
+      images,
+      slot_noise=FORWARD["noise"],
+      capture_intermediates=True,
+    )
+    errors = losses.mean_squared_error(outputs["reconstruction"], images)
+    return jnp.mean(errors), (outputs, state["intermediates"])
+
+  (loss, aux), grads = jax.jit(jax.value_and_grad(loss_fn, has_aux=True))(
+    PARAMS
+  )
+  return loss, grads, *aux
+
+
+def test_parameters_are_those_of_the_original():
+  task = tasks.create_task(clevr_object_discovery.get_config())
+  params = jax.eval_shape(task.init, jax.random.key(0))["params"]
+  assert jax.tree.map(lambda x: x.shape, params) == jax.tree.map(
+    np.shape, PARAMS
+  )
+  assert sum(x.size for x in jax.tree.leaves(params)) == 890_308
+
+
+def test_slots_and_attention(forward):
+  _, _, outputs, _ = forward
+  attention = outputs["attention"].reshape(2, 3, 7, 128, 128)
+  rows = FORWARD["attn_grid_idx"][::4]
+  attention = attention[..., rows, :][..., rows].transpose(1, 0, 3, 4, 2)
+  np.testing.assert_allclose(attention, FORWARD["sub/attn_per_iter"], atol=1e-5)
+  np.testing.assert_allclose(outputs["slots"], FORWARD["slots"], atol=1e-4)
+
+
+@pytest.mark.parametrize("layer", range(6))
+def test_decoder_layer(forward, layer):
+  _, _, _, intermediates = forward
+  (y,) = intermediates["decoder"][f"conv_transpose_{layer}"]["__call__"]
+  y = y.reshape(2, 7, *y.shape[1:])[:1, :2]
+  y = y if layer == 5 else jax.nn.relu(y)
+  rows = FORWARD[f"decoder_cnn_{layer}_idx"]
+  np.testing.assert_allclose(
+    y[:, :, rows][:, :, :, rows],
+    FORWARD[f"sub/decoder_cnn_{layer}"],
+    atol=1e-4,
+  )
+
+
+def test_reconstruction_masks_and_loss(forward):
+  loss, _, outputs, _ = forward
+  rows = FORWARD["image_idx"]
+  np.testing.assert_allclose(
+    outputs["reconstruction"][:, ::4, ::4],
+    FORWARD["recon_combined_stride4"],
+    atol=2e-5,
+  )
+  np.testing.assert_allclose(
+    outputs["masks"][:, :, rows][:, :, :, rows],
+    FORWARD["sub/masks"][..., 0],
+    atol=1e-5,
+  )
+  np.testing.assert_allclose(
+    outputs["slot_reconstructions"][:, :, rows][:, :, :, rows],
+    FORWARD["sub/recons"],
+    atol=1e-4,
+  )
+  np.testing.assert_allclose(
+    outputs["masks"].sum(axis=1), np.ones((2, 128, 128)), rtol=1e-5
+  )
+  np.testing.assert_allclose(loss, FORWARD["loss"], rtol=2e-6)
+
+
+def test_gradients(forward):
+  _, grads, _, _ = forward
+  np.testing.assert_allclose(
+    optax.tree.norm(grads), FORWARD["grad_global_norm"], rtol=2e-5
+  )
+  for i, key in enumerate(FORWARD["var_names"]):
+    if any(part in key for part in NULL_DIRECTIONS):
+      continue
+    grad = grads
+    for part in google_tf.parameter_path(str(key)).split("/"):
+      grad = grad[part]
+    np.testing.assert_allclose(
+      np.linalg.norm(grad), FORWARD["grad_norms"][i], rtol=2e-4, err_msg=key
+    )
+
+
+def test_smoke_run(tmp_path):
+  config = clevr_object_discovery.get_config("smoke")
+  scalars = train.train_and_evaluate(config, str(tmp_path))
+  assert scalars["eval/num_examples"] == 12
+  assert scalars["eval/loss"] == scalars["eval/mse"] > 0
+  assert -1 <= scalars["eval/ari_fg"] <= 1
+  assert -1 <= scalars["eval/ari"] <= 1
+
+
+def test_resolution_must_be_what_the_decoder_draws():
+  config = clevr_object_discovery.get_config()
+  config.data.resolution = (64, 64)
+  with pytest.raises(configuration.ConfigError, match=r"\(128, 128\)"):
+    configuration.validate(config)
