@@ -69,6 +69,19 @@ def upscale(image: np.ndarray, factor: int) -> np.ndarray:
   return image.repeat(factor, axis=0).repeat(factor, axis=1)
 
 
+def enlarge(image: np.ndarray, min_height: int = 96) -> np.ndarray:
+  """Repeats the pixels of small images, so that details can be seen.
+
+  Args:
+    image: [h, w, 3], as `to_uint8` takes it.
+    min_height: Rows that the result may fall short of by less than one factor.
+
+  Returns:
+    [s * h, s * w, 3] uint8, s the largest factor with s * h <= min_height, or 1.
+  """
+  return upscale(to_uint8(image), max(1, min_height // image.shape[0]))
+
+
 def image_grid(
   rows: Sequence[Sequence[np.ndarray]],
   row_labels: Sequence[str] | None = None,

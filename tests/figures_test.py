@@ -260,3 +260,14 @@ def test_segments_beyond_the_palette_are_not_black():
 def test_negative_segments_are_refused():
   with pytest.raises(ValueError, match="holds the id -1"):
     figures.segmentation_colors(np.array([[0, -1]]))
+
+
+@pytest.mark.parametrize(
+  ("height", "expected"), [(16, 96), (40, 80), (96, 96), (128, 128)]
+)
+def test_enlarge_repeats_the_pixels_of_small_images(height, expected):
+  image = np.zeros((height, 2, 3), np.uint8)
+  image[0] = 255
+  large = figures.enlarge(image)
+  assert large.shape == (expected, 2 * expected // height, 3)
+  assert (large == 255).all(axis=(1, 2)).sum() == expected // height

@@ -158,11 +158,11 @@ def _slots_figure(
     for mask, picture in zip(masks, slot_reconstructions, strict=True)
   ]
   pictures = [image, reconstruction, *slots]
-  pictures = [figures.to_uint8(np.clip(p, -1.0, 1.0)) for p in pictures]
+  pictures = [np.clip(picture, -1.0, 1.0) for picture in pictures]
   # Slots start at 1: 0 is black in the palette.
   pictures.insert(2, figures.segmentation_colors(masks.argmax(axis=0) + 1))
   names = [f"slot {i}" for i in range(len(masks))]
   return figures.image_grid(
-    [pictures],
+    [[figures.enlarge(picture) for picture in pictures]],
     column_labels=["image", "reconstruction", "masks", *names],
   )

@@ -29,7 +29,6 @@ _CLASS_NAMES = {
   "material": ("rubber", "metal"),
   "shape": ("cube", "sphere", "cylinder"),
 }
-_MIN_FIGURE_HEIGHT = 96
 _PRESENT = 0.5  # Predictions less sure than this are not listed in figures.
 
 
@@ -183,7 +182,7 @@ class SetPrediction(base.SlotTask):
         )
       ],
       "attention": [
-        figures.attention_grid(_enlarged(image), maps)
+        figures.attention_grid(figures.enlarge(image), maps)
         for image, maps in zip(batch["image"], attention, strict=True)
       ],
     }
@@ -271,12 +270,6 @@ def _objects_figure(
     [row in correct.values() for row in real],
     scale=1,
   )
-
-
-def _enlarged(image: np.ndarray) -> np.ndarray:
-  """Makes small images large enough to see attention on them."""
-  factor = max(1, _MIN_FIGURE_HEIGHT // image.shape[0])
-  return figures.upscale(figures.to_uint8(image), factor)
 
 
 def _describe(properties: np.ndarray) -> str:
