@@ -74,10 +74,11 @@ def enlarge(image: np.ndarray, min_height: int = 96) -> np.ndarray:
 
   Args:
     image: [h, w, 3], as `to_uint8` takes it.
-    min_height: Rows that the result may fall short of by less than one factor.
+    min_height: Rows that small images are brought near to.
 
   Returns:
-    [s * h, s * w, 3] uint8, s the largest factor with s * h <= min_height, or 1.
+    [s * h, s * w, 3] uint8; s is 1, or the largest factor with s * h at most
+    min_height.
   """
   return upscale(to_uint8(image), max(1, min_height // image.shape[0]))
 
