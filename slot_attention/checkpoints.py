@@ -96,6 +96,13 @@ class Checkpoints:
       scalars: this step's evaluation, if there was one; decides which
         checkpoint is the best.
     """
+    if scalars and self._metric not in scalars:
+      logging.warning(
+        "No best checkpoint is kept: config.checkpoint.best_metric is %r, but "
+        "this run reports %s.",
+        self._metric,
+        ", ".join(sorted(scalars)),
+      )
     value = (scalars or {}).get(self._metric, math.nan)
     self._manager.save(
       step,

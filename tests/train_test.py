@@ -201,3 +201,12 @@ def test_latest_and_best_checkpoints_are_kept(tmp_path):
   with pytest.raises(FileNotFoundError, match=r"has steps \[1, 3, 4\]"):
     manager.find_step(2)
   manager.close()
+
+
+def test_a_best_metric_that_is_not_reported_is_named(tmp_path, caplog):
+  config = _config(num_steps=2)
+  config.checkpoint.best_metric = "eval/accuracy"
+  train.train_and_evaluate(config, str(tmp_path))
+  assert (
+    "'eval/accuracy', but this run reports eval/accuracy_all" in caplog.text
+  )
