@@ -101,6 +101,8 @@ def test_evaluation_is_padded_and_marked():
   batches = list(source.eval_batches(8, 10))
   valid = np.concatenate([batch["valid"] for batch in batches])
   np.testing.assert_array_equal(valid, [True] * 10 + [False] * 6)
+  targets = np.concatenate([batch["target"] for batch in batches])
+  assert len(set(targets[:10, 0, 0].tolist())) == 10
   again = next(source.eval_batches(4, 10))
   np.testing.assert_array_equal(again["target"], batches[0]["target"][:4])
 
