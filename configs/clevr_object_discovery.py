@@ -41,28 +41,11 @@ def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
 
 def _smoke(config: ml_collections.ConfigDict) -> None:
   """Seconds, to see that everything runs."""
-  config.data.source = "procedural"
-  config.data.resolution = (16, 16)
-  config.data.procedural.num_train = 16
-  config.data.procedural.min_visible_pixels = 0
-  config.data.procedural.antialias = 1
-  config.data.max_num_objects = 3
-  config.model.encoder_channels = (8, 8)
+  configuration.shrink(config)
   config.model.encoder_strides = (1, 1)
   config.model.decoder_resolution = (4, 4)
   config.model.decoder_channels = (8, 8)
   config.model.decoder_strides = (2, 2)
-  config.model.num_slots = 4
-  config.model.slot_size = 8
-  config.model.mlp_hidden_size = 16
-  config.train.batch_size = 8
-  config.train.num_steps = 4
-  config.train.log_every = 1
-  config.eval.every = 2
-  config.eval.num_examples = 12
-  config.eval.batch_size = 8
-  config.eval.num_figures = 2
-  config.checkpoint.every = 2
 
 
 VARIANTS = {"smoke": _smoke}

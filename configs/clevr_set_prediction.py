@@ -55,26 +55,9 @@ def _demo(config: ml_collections.ConfigDict) -> None:
 
 def _smoke(config: ml_collections.ConfigDict) -> None:
   """Seconds, to see that everything runs."""
-  _demo(config)
-  config.data.resolution = (16, 16)
-  config.data.procedural.num_train = 16
-  config.data.max_num_objects = 3
-  config.data.procedural.min_visible_pixels = 0
-  config.model.encoder_channels = (8, 8)
+  configuration.shrink(config)
   config.model.encoder_strides = (2, 1)
-  config.model.num_slots = 4
-  config.data.num_targets = 4
-  config.model.num_iterations = 3
-  config.model.slot_size = 8
-  config.model.mlp_hidden_size = 16
-  config.train.batch_size = 8
-  config.train.num_steps = 4
-  config.train.log_every = 1
-  config.eval.every = 2
-  config.eval.num_examples = 12
-  config.eval.batch_size = 8
-  config.eval.num_figures = 2
-  config.checkpoint.every = 2
+  config.checkpoint.best_metric = "eval/ap_inf"
 
 
 VARIANTS = {"demo": _demo, "smoke": _smoke}

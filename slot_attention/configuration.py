@@ -161,6 +161,30 @@ def apply_variants(
   return config
 
 
+def shrink(config: ml_collections.ConfigDict) -> None:
+  """Makes any config run in seconds on procedural scenes: `:smoke`."""
+  config.data.source = "procedural"
+  config.data.resolution = (16, 16)
+  config.data.min_num_objects = 1
+  config.data.max_num_objects = 3
+  config.data.num_targets = 4
+  config.data.procedural.num_train = 16
+  config.data.procedural.min_visible_pixels = 0
+  config.data.procedural.antialias = 1
+  config.model.num_slots = 4
+  config.model.slot_size = 8
+  config.model.mlp_hidden_size = 16
+  config.model.encoder_channels = (8, 8)
+  config.train.batch_size = 8
+  config.train.num_steps = 4
+  config.train.log_every = 1
+  config.eval.every = 2
+  config.eval.num_examples = 12
+  config.eval.batch_size = 8
+  config.eval.num_figures = 2
+  config.checkpoint.every = 2
+
+
 def validate(config: ml_collections.ConfigDict, num_devices: int = 1) -> None:
   """Checks values and combinations before anything is built.
 

@@ -75,6 +75,45 @@ class Task(Protocol):
     """Draws `predict`'s outputs: uint8 [H, W, 3] pictures, one per example."""
 
 
+class SlotModel(nn.Module):
+  """What models of images have in common: the way to the slots.
+
+  Attributes:
+    tokens: image -> [b, h', w', c].
+    initializer: initial slots.
+    slot_module: refines slots.
+  """
+
+  tokens: nn.Module
+  initializer: nn.Module
+  slot_module: nn.Module
+
+  def infer_slots(
+    self,
+    images: jax.Array,
+    num_slots: int | None,
+    num_iterations: int | None,
+    slot_noise: jax.Array | None,
+    train: bool,
+  ) -> slot_attention.SlotOutput:
+    """Returns the slots of images.
+
+    Args:
+      images: [b, h, w, 3] in [-1, 1].
+      num_slots: k, or None for the configured number.
+      num_iterations: t, or None for the configured number.
+      slot_noise: [b, k, d], see the initializer.
+      train: passed to the slot module.
+
+    Returns:
+      SlotOutput.
+    """
+    grid = self.tokens(images)
+    inputs = grid.reshape(grid.shape[0], -1, grid.shape[-1])  # [b, h'w', c]
+    slots = self.initializer(images.shape[0], num_slots, slot_noise)
+    return self.slot_module(inputs, slots, num_iterations, train)
+
+
 class SlotTask:
   """What tasks with one image model share.
 

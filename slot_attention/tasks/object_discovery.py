@@ -16,19 +16,13 @@ from slot_attention.modules import decoders
 from slot_attention.tasks import base
 
 
-class SlotAttentionAutoEncoder(nn.Module):
+class SlotAttentionAutoEncoder(base.SlotModel):
   """Encoder, slots, and a decoder that draws each slot on its own.
 
   Attributes:
-    tokens: image -> [b, h', w', c].
-    initializer: initial slots.
-    slot_module: refines slots.
     decoder: slots -> colors and mask logits.
   """
 
-  tokens: nn.Module
-  initializer: nn.Module
-  slot_module: nn.Module
   decoder: nn.Module
 
   def __call__(
@@ -43,19 +37,18 @@ class SlotAttentionAutoEncoder(nn.Module):
 
     Args:
       images: [b, h, w, 3] in [-1, 1].
-      num_slots: k, or None for the configured number.
-      num_iterations: t, or None for the configured number.
-      slot_noise: [b, k, d], see the initializer.
-      train: passed to the slot module.
+      num_slots: see `SlotModel.infer_slots`, and for the others.
+      num_iterations: t.
+      slot_noise: [b, k, d].
+      train: whether in training.
 
     Returns:
       `reconstruction` [b, h, w, 3], `slot_reconstructions` [b, k, h, w, 3],
       `masks` [b, k, h, w], `attention` [b, t, k, n] and `slots` [b, k, d].
     """
-    grid = self.tokens(images)
-    inputs = grid.reshape(grid.shape[0], -1, grid.shape[-1])  # [b, h'w', c]
-    slots = self.initializer(images.shape[0], num_slots, slot_noise)
-    output = self.slot_module(inputs, slots, num_iterations, train)
+    output = self.infer_slots(
+      images, num_slots, num_iterations, slot_noise, train
+    )
     colors, mask_logits = self.decoder(output.slots)
     reconstruction, masks = decoders.combine_slots(colors, mask_logits)
     return {

@@ -32,20 +32,14 @@ _CLASS_NAMES = {
 _PRESENT = 0.5  # Predictions less sure than this are not listed in figures.
 
 
-class SetPredictionModel(nn.Module):
+class SetPredictionModel(base.SlotModel):
   """Encoder, slots and a head shared by all slots (paper A, appendix E.4).
 
   Attributes:
-    tokens: image -> [b, h', w', c].
-    initializer: initial slots.
-    slot_module: refines slots.
     head_hidden_size: hidden width of the head.
     dtype: type of the head's matrix products.
   """
 
-  tokens: nn.Module
-  initializer: nn.Module
-  slot_module: nn.Module
   head_hidden_size: int = 64
   dtype: jnp.dtype = jnp.float32
 
@@ -62,19 +56,18 @@ class SetPredictionModel(nn.Module):
 
     Args:
       images: [b, h, w, 3] in [-1, 1].
-      num_slots: k, or None for the configured number.
-      num_iterations: t, or None for the configured number.
-      slot_noise: [b, k, d], see the initializer.
-      train: passed to the slot module.
+      num_slots: see `SlotModel.infer_slots`, and for the others.
+      num_iterations: t.
+      slot_noise: [b, k, d].
+      train: whether in training.
 
     Returns:
       `predictions` [b, k, 19] float32 in (0, 1), `attention` [b, t, k, n] and
       `slots` [b, k, d].
     """
-    grid = self.tokens(images)
-    inputs = grid.reshape(grid.shape[0], -1, grid.shape[-1])  # [b, h'w', c]
-    slots = self.initializer(images.shape[0], num_slots, slot_noise)
-    output = self.slot_module(inputs, slots, num_iterations, train)
+    output = self.infer_slots(
+      images, num_slots, num_iterations, slot_noise, train
+    )
     logits = mlp.MLP(
       self.head_hidden_size, NUM_PROPERTIES, self.dtype, name="mlp_classifier"
     )(output.slots)
