@@ -94,7 +94,8 @@ class _Run:
     self._state, self._step = self._restore_or_create()
     self._writer = None
     if self._is_main:
-      _write_config(workdir, config)
+      path = os.path.join(workdir, CONFIG_FILE)
+      _write_text(path, configuration.to_json(config))
       self._writer = writers.Writer(workdir, self._step)
       self._writer.write_hparams(configuration.flatten(config))
     self._stop = _StopSignal()
@@ -284,11 +285,13 @@ class _StopSignal:
 
 def write_json(path: str, value: Any) -> None:
   """Writes JSON whole or not at all; NaN becomes null."""
-  temporary = f"{path}.tmp"
-  with open(temporary, "w", encoding="utf-8") as f:
-    json.dump(_without_nan(value), f, indent=2)
-    f.write("\n")
-  os.replace(temporary, path)
+  _write_text(path, json.dumps(_without_nan(value), indent=2) + "\n")
+
+
+def _write_text(path: str, text: str) -> None:
+  with open(f"{path}.tmp", "w", encoding="utf-8") as f:
+    f.write(text)
+  os.replace(f"{path}.tmp", path)
 
 
 def _without_nan(value: Any) -> Any:
@@ -299,13 +302,6 @@ def _without_nan(value: Any) -> Any:
   if isinstance(value, (float, np.floating)):
     return float(value) if math.isfinite(value) else None
   return value
-
-
-def _write_config(workdir: str, config: ml_collections.ConfigDict) -> None:
-  path = os.path.join(workdir, CONFIG_FILE)
-  with open(f"{path}.tmp", "w", encoding="utf-8") as f:
-    f.write(configuration.to_json(config))
-  os.replace(f"{path}.tmp", path)
 
 
 def read_config(workdir: str) -> ml_collections.ConfigDict:

@@ -3,6 +3,11 @@
 import pytest
 
 from slot_attention import configuration
+from slot_attention import matching
+from slot_attention import tasks
+from slot_attention.data import pipeline
+from slot_attention.modules import update_normalization
+from slot_attention.tasks import base
 
 
 def test_default_is_valid_and_is_the_papers():
@@ -76,3 +81,17 @@ def test_variants_apply_in_order_and_unknown_ones_are_named():
   assert config.model.num_slots == 20
   with pytest.raises(configuration.ConfigError, match="small, large"):
     configuration.apply_variants(config, "tiny", variants)
+
+
+@pytest.mark.parametrize(
+  ("key", "table"),
+  [
+    ("task", tasks.TASKS),
+    ("slot_module", base.SLOT_MODULES),
+    ("normalization", update_normalization.NORMALIZATIONS),
+    ("data.source", pipeline.SOURCES),
+    ("model.matching", matching.METHODS),
+  ],
+)
+def test_choices_are_what_the_tables_offer(key, table):
+  assert set(configuration.CHOICES[key]) == set(table)
