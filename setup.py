@@ -45,6 +45,8 @@ setuptools.setup(
     "absl-py>=2.5",
     "clu>=0.0.12",
     "flax>=0.12.8,<0.13",
+    "google-crc32c>=1.9",  # Checksums of TFRecords.
+    "indexed-gzip>=1.10",  # Random access to the published files.
     "importlib_resources>=7.1",  # TFDS needs it to prepare CLEVR.
     "jax>=0.10.2,<0.11",
     "ml-collections>=1.1",

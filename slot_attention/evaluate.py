@@ -12,7 +12,7 @@ import ml_collections
 
 from slot_attention import checkpoints
 from slot_attention import cli
-from slot_attention import configuration
+from slot_attention import config_validation
 from slot_attention import evaluator as evaluator_lib
 from slot_attention import sharding
 from slot_attention import tasks
@@ -57,7 +57,7 @@ def open_run(
   if num_examples is not None:
     config.eval.num_examples = num_examples
   mesh = sharding.create_mesh()
-  configuration.validate(config, mesh.size)
+  config_validation.validate(config, mesh.size)
   with jax.set_mesh(mesh):
     step, variables = checkpoints.load_variables(
       workdir, step, config.checkpoint, sharding.replicated(mesh)

@@ -14,6 +14,7 @@ import ml_collections
 import numpy as np
 
 from slot_attention import checkpoints as checkpoints_lib
+from slot_attention import config_validation
 from slot_attention import configuration
 from slot_attention import evaluator as evaluator_lib
 from slot_attention import sharding
@@ -45,7 +46,7 @@ def train_and_evaluate(
   """Trains, from the newest checkpoint if there is one, to the last step.
 
   Args:
-    config: checked by `configuration.validate`.
+    config: checked by `config_validation.validate`.
     workdir: directory of the run: config.json, metrics.jsonl, TensorBoard
       events, checkpoints/, evaluation.json.
 
@@ -57,7 +58,7 @@ def train_and_evaluate(
     InterruptedRun: SIGTERM or SIGINT arrived; the state was saved.
   """
   mesh = sharding.create_mesh()
-  configuration.validate(config, mesh.size)
+  config_validation.validate(config, mesh.size)
   with jax.set_mesh(mesh):
     run = _Run(config, workdir, mesh)
     try:

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from slot_attention import configuration
+from slot_attention import config_validation
 from slot_attention import sharding
 from slot_attention import tasks
 from slot_attention import train_step as train_step_lib
@@ -26,7 +26,7 @@ def test_train_step_has_the_shapes_of_its_state(name, variant):
   module = importlib.import_module(f"configs.{name}")
   config = module.get_config(variant)
   mesh = sharding.create_mesh()
-  configuration.validate(config, mesh.size)
+  config_validation.validate(config, mesh.size)
   task = tasks.create_task(config)
   state = train_step_lib.abstract_state(task, config, mesh)
   b, o = config.train.batch_size, config.data.num_targets

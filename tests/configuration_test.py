@@ -2,6 +2,7 @@
 
 import pytest
 
+from slot_attention import config_validation
 from slot_attention import configuration
 from slot_attention import matching
 from slot_attention import tasks
@@ -12,7 +13,7 @@ from slot_attention.tasks import base
 
 def test_default_is_valid_and_is_the_papers():
   config = configuration.get_default()
-  configuration.validate(config, num_devices=8)
+  config_validation.validate(config, num_devices=8)
   assert config.train.batch_size == 512
   assert config.train.num_steps == 150_000
   assert config.optimizer.learning_rate == 4e-4
@@ -44,7 +45,7 @@ def test_bad_value_names_key_value_and_way_out(key, value, allowed):
   config = configuration.get_default()
   config.update_from_flattened_dict({key: value})
   with pytest.raises(configuration.ConfigError, match=allowed) as error:
-    configuration.validate(config, num_devices=4)
+    config_validation.validate(config, num_devices=4)
   shown = "train.batch_size" if key == "train.accumulation_steps" else key
   assert f"config.{shown} is " in str(error.value)
   assert str(error.value).count("\n") == 0
@@ -54,7 +55,7 @@ def test_procedural_evaluation_needs_an_end():
   config = configuration.get_default()
   config.data.source = "procedural"
   with pytest.raises(configuration.ConfigError, match=r"eval\.num_examples"):
-    configuration.validate(config)
+    config_validation.validate(config)
 
 
 def test_json_keeps_values_and_types():
@@ -94,4 +95,4 @@ def test_variants_apply_in_order_and_unknown_ones_are_named():
   ],
 )
 def test_choices_are_what_the_tables_offer(key, table):
-  assert set(configuration.CHOICES[key]) == set(table)
+  assert set(config_validation.CHOICES[key]) == set(table)

@@ -9,6 +9,7 @@ import optax
 import pytest
 
 from configs import clevr_object_discovery
+from slot_attention import config_validation
 from slot_attention import configuration
 from slot_attention import losses
 from slot_attention import tasks
@@ -136,4 +137,4 @@ def test_resolution_must_be_what_the_decoder_draws():
   config = clevr_object_discovery.get_config()
   config.data.resolution = (64, 64)
   with pytest.raises(configuration.ConfigError, match=r"\(128, 128\)"):
-    configuration.validate(config)
+    config_validation.validate(config)
