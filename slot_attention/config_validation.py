@@ -68,7 +68,8 @@ def validate(config: ml_collections.ConfigDict, num_devices: int = 1) -> None:
     num_devices: devices over which a batch is divided.
 
   Raises:
-    configuration.ConfigError: one sentence with the key, its value and what is allowed.
+    configuration.ConfigError: one sentence with the key, its value and what is
+      allowed.
   """
   for key, choices in CHOICES.items():
     _require(

@@ -25,7 +25,7 @@ def test_default_is_valid_and_is_the_papers():
     ("task", "detection", "one of set_prediction"),
     ("slot_module", "slots", "one of slot_attention"),
     ("normalization", "mean", "one of weighted_mean"),
-    ("data.source", "imagenet", "one of clevr, procedural"),
+    ("data.source", "imagenet", "one of clevr, multi_object_datasets"),
     ("model.dtype", "float16", "one of float32, bfloat16"),
     ("model.matching", "greedy", "one of optax, scipy"),
     ("model.num_slots", 0, "more than 0"),
