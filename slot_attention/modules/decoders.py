@@ -6,27 +6,30 @@ from flax import linen as nn
 import jax
 import jax.numpy as jnp
 
-from slot_attention.modules import initializers
+from slot_attention.modules import convolutions
 from slot_attention.modules import positions
 
 
 class SpatialBroadcastDecoder(nn.Module):
   """Decodes each slot on its own from a broadcast grid (appendix E.3).
 
-  Strided transposed 5x5 convolutions with ReLU, then a 3x3 one to four
-  channels: RGB and the logit of the slot's mask. RGB has no output activation.
-  Kernels are stored as [kh, kw, out, in], as in Keras, and padding is its SAME.
+  Transposed 5x5 convolutions with ReLU, then a 3x3 one to four channels: RGB
+  and the logit of the slot's mask. RGB has no output activation. With strides,
+  slots are broadcast to a small grid (CLEVR); without, to the whole image
+  (Table 6: Tetrominoes and Multi-dSprites). Kernels are [kh, kw, out, in].
 
   Attributes:
     broadcast_resolution: (h0, w0) of the grid to which slots are broadcast.
     channels: output channels of each 5x5 layer.
     strides: stride of each; the image is h0, w0 times their product.
+    padding: alignment of strided layers, see `convolutions`.
     dtype: type of the convolutions.
   """
 
   broadcast_resolution: Sequence[int] = (8, 8)
   channels: Sequence[int] = (64, 64, 64, 64, 64)
   strides: Sequence[int] = (2, 2, 2, 2, 1)
+  padding: str = "same"
   dtype: jnp.dtype = jnp.float32
 
   @nn.compact
@@ -40,29 +43,36 @@ class SpatialBroadcastDecoder(nn.Module):
       RGB [b, k, h, w, 3] and mask logits [b, k, h, w], both float32.
     """
     b, k, d = slots.shape
-    # [b, k, d] -> [b * k, 1, 1, d] -> [b * k, h0, w0, d]
-    x = slots.reshape(b * k, 1, 1, d).astype(self.dtype)
-    x = jnp.broadcast_to(x, (b * k, *self.broadcast_resolution, d))
-    x = positions.SoftPositionEmbed(self.dtype, name="decoder_pos")(x)
-    layers = zip(self.channels, self.strides, strict=True)
-    for i, (features, stride) in enumerate(layers):
-      x = nn.relu(self._convolution(features, 5, stride, i)(x))
-    x = self._convolution(4, 3, 1, len(self.channels))(x)
+    vectors = slots.reshape(b * k, d)
+    embedding = positions.SoftPositionEmbed(self.dtype, name="decoder_pos")
+    plane = embedding(jnp.zeros((1, *self.broadcast_resolution, d), self.dtype))
+    x = nn.relu(self._first_layer(vectors, plane[0]))
+    for i in range(1, len(self.channels)):
+      x = nn.relu(self._layer(self.channels[i], 5, self.strides[i], i)(x))
+    x = self._layer(4, 3, 1, len(self.channels))(x)
     # [b * k, h, w, 4] -> [b, k, h, w, 4]
     x = x.reshape(b, k, *x.shape[1:]).astype(jnp.float32)
     return x[..., :3], x[..., 3]
 
-  def _convolution(
+  def _first_layer(self, vectors: jax.Array, plane: jax.Array) -> jax.Array:
+    """[b * k, d], [h0, w0, d] -> [b * k, h1, w1, c]."""
+    if self.strides[0] == 1:
+      return convolutions.BroadcastConvTranspose(
+        self.channels[0], 5, self.dtype, name="conv_transpose_0"
+      )(vectors, plane)
+    x = vectors[:, None, None].astype(self.dtype) + plane[None]
+    return self._layer(self.channels[0], 5, self.strides[0], 0)(x)
+
+  def _layer(
     self, features: int, kernel_size: int, stride: int, number: int
   ) -> nn.ConvTranspose:
-    return nn.ConvTranspose(
+    return convolutions.conv_transpose(
       features,
-      (kernel_size, kernel_size),
-      strides=(stride, stride),
-      transpose_kernel=True,
-      kernel_init=initializers.kernel_init,
-      dtype=self.dtype,
-      name=f"conv_transpose_{number}",
+      kernel_size,
+      stride,
+      self.padding,
+      self.dtype,
+      f"conv_transpose_{number}",
     )
 
 

@@ -6,7 +6,7 @@ from flax import linen as nn
 import jax
 import jax.numpy as jnp
 
-from slot_attention.modules import initializers
+from slot_attention.modules import convolutions
 from slot_attention.modules import mlp
 from slot_attention.modules import positions
 
@@ -20,12 +20,14 @@ class ConvEncoder(nn.Module):
     channels: output channels of each layer.
     strides: stride of each layer, (1, 2, 2, 1) for set prediction.
     kernel_size: side of the square kernels.
+    padding: alignment of strided layers, see `convolutions`.
     dtype: type of the convolutions.
   """
 
   channels: Sequence[int] = (64, 64, 64, 64)
   strides: Sequence[int] = (1, 1, 1, 1)
   kernel_size: int = 5
+  padding: str = "same"
   dtype: jnp.dtype = jnp.float32
 
   @nn.compact
@@ -50,13 +52,13 @@ class ConvEncoder(nn.Module):
     for i, (features, stride) in enumerate(
       zip(self.channels, self.strides, strict=True)
     ):
-      x = nn.Conv(
+      x = convolutions.conv(
         features,
-        (self.kernel_size, self.kernel_size),
-        strides=(stride, stride),
-        kernel_init=initializers.kernel_init,
-        dtype=self.dtype,
-        name=f"conv_{i}",
+        self.kernel_size,
+        stride,
+        self.padding,
+        self.dtype,
+        f"conv_{i}",
       )(x)
       x = nn.relu(x)
     return x
@@ -68,6 +70,7 @@ class ImageTokens(nn.Module):
   Attributes:
     channels: see ConvEncoder; the MLP keeps the width of the last layer.
     strides: see ConvEncoder.
+    padding: see ConvEncoder.
     remat: recompute the convolutions in the backward pass instead of keeping
       their activations.
     dtype: type of convolutions and matrix products; LayerNorm is float32.
@@ -75,6 +78,7 @@ class ImageTokens(nn.Module):
 
   channels: Sequence[int] = (64, 64, 64, 64)
   strides: Sequence[int] = (1, 1, 1, 1)
+  padding: str = "same"
   remat: bool = False
   dtype: jnp.dtype = jnp.float32
 
@@ -90,7 +94,11 @@ class ImageTokens(nn.Module):
     """
     encoder = nn.remat(ConvEncoder) if self.remat else ConvEncoder
     x = encoder(
-      self.channels, self.strides, dtype=self.dtype, name="encoder_cnn"
+      self.channels,
+      self.strides,
+      padding=self.padding,
+      dtype=self.dtype,
+      name="encoder_cnn",
     )(images)
     x = positions.SoftPositionEmbed(self.dtype, name="encoder_pos")(x)
     x = mlp.layer_norm("layer_norm")(x)

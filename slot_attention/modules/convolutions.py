@@ -1,0 +1,169 @@
+"""Convolutions of the encoders and decoders, in two alignments.
+
+"same" is TensorFlow's and XLA's SAME, that of the 2020 code. "torch" pads both
+sides alike, as PyTorch code does: strided layers then see the image one pixel
+further up and left. Layers without stride are the same in both.
+"""
+
+from flax import linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from slot_attention.modules import initializers
+
+PADDINGS = ("same", "torch")
+
+
+def conv(
+  features: int,
+  kernel_size: int,
+  stride: int,
+  padding: str,
+  dtype: jnp.dtype,
+  name: str,
+) -> nn.Conv:
+  """Returns a convolution of square kernels.
+
+  Args:
+    features: output channels.
+    kernel_size: odd side of the kernel.
+    stride: rows and columns of the result are those of the input divided by it,
+      rounded up.
+    padding: "same" or "torch".
+    dtype: type of the computation.
+    name: of the submodule.
+
+  Returns:
+    The layer; its kernel is [kh, kw, in, out].
+  """
+  margin = kernel_size // 2
+  return nn.Conv(
+    features,
+    (kernel_size, kernel_size),
+    strides=(stride, stride),
+    padding="SAME" if padding == "same" else margin,
+    kernel_init=initializers.kernel_init,
+    dtype=dtype,
+    name=name,
+  )
+
+
+def conv_transpose(
+  features: int,
+  kernel_size: int,
+  stride: int,
+  padding: str,
+  dtype: jnp.dtype,
+  name: str,
+) -> nn.ConvTranspose:
+  """Returns a transposed convolution, the gradient of `conv`.
+
+  Args:
+    features: output channels.
+    kernel_size: odd side of the kernel.
+    stride: rows and columns of the result are those of the input times it.
+    padding: "same", or "torch" for PyTorch's padding = kernel_size // 2 and
+      output_padding = stride - 1.
+    dtype: type of the computation.
+    name: of the submodule.
+
+  Returns:
+    The layer; its kernel is [kh, kw, out, in], as in Keras.
+  """
+  margin = kernel_size // 2
+  sides = (margin, margin + stride - 1)
+  return nn.ConvTranspose(
+    features,
+    (kernel_size, kernel_size),
+    strides=(stride, stride),
+    padding="SAME" if padding == "same" else (sides, sides),
+    transpose_kernel=True,
+    kernel_init=initializers.kernel_init,
+    dtype=dtype,
+    name=name,
+  )
+
+
+class BroadcastConvTranspose(nn.Module):
+  """A stride-1 `conv_transpose` of vectors spread over a plane, plus a map.
+
+  All pixels whose window lies within the plane see the same of a vector, so
+  that its part of the result takes few values: one for the interior and one for
+  each place near the border, 25 in all for a 5x5 kernel. The map's part is the
+  same for all vectors. Both are exact, and so are the gradients; no plane of
+  vectors is ever built.
+
+  Attributes:
+    features: output channels.
+    kernel_size: odd side of the kernel.
+    dtype: type of the computation.
+  """
+
+  features: int
+  kernel_size: int
+  dtype: jnp.dtype = jnp.float32
+
+  @nn.compact
+  def __call__(self, vectors: jax.Array, plane: jax.Array) -> jax.Array:
+    """Convolves `vectors[:, None, None] + plane`.
+
+    Args:
+      vectors: [m, d].
+      plane: [h, w, d].
+
+    Returns:
+      [m, h, w, features].
+    """
+    h, w, d = plane.shape
+    size = self.kernel_size
+    kernel = self.param(
+      "kernel", initializers.kernel_init, (size, size, self.features, d)
+    ).astype(self.dtype)
+    bias = self.param("bias", nn.initializers.zeros, (self.features,))
+    # Of the ordinary convolution that does the same: [kh, kw, d, features].
+    kernel = jnp.flip(kernel, (0, 1)).swapaxes(2, 3)
+    fixed = jax.lax.conv_general_dilated(
+      plane[None].astype(self.dtype),
+      kernel,
+      window_strides=(1, 1),
+      padding="SAME",
+      dimension_numbers=("NHWC", "HWIO", "NHWC"),
+    )  # [1, h, w, features]
+    sums = jnp.einsum(
+      "yi,xj,ijdf->yxdf",
+      _window_cases(h, size).astype(self.dtype),
+      _window_cases(w, size).astype(self.dtype),
+      kernel,
+    )  # Kernel entries that fall into the plane, summed, for each case.
+    varying = jnp.einsum("md,yxdf->myxf", vectors.astype(self.dtype), sums)
+    varying = _spread(_spread(varying, 1, h, size), 2, w, size)
+    return varying + (fixed + bias.astype(self.dtype)[None, None, None])
+
+
+def _window_cases(length: int, kernel_size: int) -> np.ndarray:
+  """Returns which entries of a window lie on a line, [cases, kernel_size].
+
+  There is a case for each place near the ends and one for those in between, or
+  one for each place of a line that is too short for an interior.
+  """
+  margin = kernel_size // 2
+  cases = min(length, kernel_size)
+  places = np.arange(cases)
+  # Of a longer line, the last cases are its last places.
+  places = np.where(places > margin, places + length - cases, places)
+  window = places[:, None] + np.arange(-margin, margin + 1)
+  return (window >= 0) & (window < length)
+
+
+def _spread(
+  cases: jax.Array, axis: int, length: int, kernel_size: int
+) -> jax.Array:
+  """Repeats the middle one of the cases so that the axis has `length`."""
+  if length <= kernel_size:
+    return cases
+  margin = kernel_size // 2
+  first, middle, last = jnp.split(cases, [margin, margin + 1], axis)
+  shape = list(middle.shape)
+  shape[axis] = length - 2 * margin
+  return jnp.concatenate([first, jnp.broadcast_to(middle, shape), last], axis)
