@@ -49,6 +49,7 @@ setuptools.setup(
     "indexed-gzip>=1.10",  # Random access to the published files.
     "importlib_resources>=7.1",  # TFDS needs it to prepare CLEVR.
     "jax>=0.10.2,<0.11",
+    "matplotlib>=3.11",  # Figures of grids only.
     "ml-collections>=1.1",
     "numpy>=2.4",
     "optax>=0.2.8,<0.3",

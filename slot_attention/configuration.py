@@ -54,13 +54,46 @@ def get_default() -> ml_collections.ConfigDict:
   config.model.num_iterations = 3
   config.model.slot_size = 64
   config.model.mlp_hidden_size = 128
+  config.model.head = "joint"  # Set prediction: one MLP; "split": two.
   config.model.head_hidden_size = 64
+  # Of coordinates in the loss: [0, 1], or "symmetric" [-1, 1], both times scale.
+  config.model.coordinate_range = "unit"
+  config.model.coordinate_scale = 1.0
   config.model.epsilon = 1e-8
   config.model.layer_norm_epsilon = 1e-3  # In the slot module; PyTorch: 1e-5.
   config.model.gradient = "all"  # Iterations that carry it; or "last".
+  # Ablations of slot_attention (paper A, appendix B), see its Ablations. The
+  # paper shows curves, not numbers; what it says of them stands here.
+  config.model.softmax_axis = "slots"  # Figure 10; "inputs": far worse.
+  config.model.use_gru = True  # Figure 11; without: worse.
+  config.model.use_layer_norm = True  # Figure 13; without: worse positions.
+  config.model.use_mlp = True  # Figure 14; without: faster set prediction.
+  config.model.temperature = 0.0  # Figure 15; 0: sqrt(slot_size); 1.0: worse.
+  config.model.epsilon_placement = "attention"  # Figure 16; "savi": no change.
+  config.model.slot_initialization = "shared"  # Figure 9; or "per_slot".
+  config.model.position_embedding = True  # Figure 8, of the encoder.
+  config.model.stepwise_loss = False  # Loss at every iteration (Figure 23).
   config.model.log_sigma_offset = 0.0  # Of the initial slots; see README.
+  # Of slot_module=slot_mixture; see slot_mixture.Options and its VARIANTS.
+  config.model.mixture = ml_collections.ConfigDict()
+  config.model.mixture.detach_prior = False
+  config.model.mixture.norm_inputs = False
+  config.model.mixture.values_from = "inputs"
+  config.model.mixture.norm_slots = "none"
+  config.model.mixture.project_sigma = False
+  config.model.mixture.log_density = "gaussian"
+  config.model.mixture.scale_logits = False
+  config.model.mixture.density_floor = 0.0
+  config.model.mixture.update_prior = True
+  config.model.mixture.content = "variance"
+  config.model.mixture.output = "matrix"
+  config.model.mixture.transformer_blocks = 0
   config.model.encoder_channels = (64, 64, 64, 64)
   config.model.encoder_strides = (1, 2, 2, 1)
+  config.model.encoder_layer_norm_epsilon = 1e-3
+  config.model.conv_padding = "same"  # "torch": for weights from PyTorch code.
+  config.model.slot_mlp_resolution = (16, 16)  # Of its features, appendix E.5.
+  config.model.slot_mlp_hidden_sizes = (512, 512)  # Ours: see BUILD_NOTES.md.
   config.model.decoder_resolution = (8, 8)  # Where slots are broadcast to.
   config.model.decoder_channels = (64, 64, 64, 64, 64)
   config.model.decoder_strides = (2, 2, 2, 2, 1)
@@ -69,6 +102,8 @@ def get_default() -> ml_collections.ConfigDict:
   config.model.remat = False  # Recompute activations: less memory, more time.
 
   config.optimizer = ml_collections.ConfigDict()
+  config.optimizer.name = "keras_adam"  # See optimizers.OPTIMIZERS.
+  config.optimizer.schedule = "warmup_exponential"  # optimizers.SCHEDULES.
   config.optimizer.learning_rate = 4e-4
   config.optimizer.warmup_steps = 1_000
   config.optimizer.decay_rate = 0.5
@@ -76,6 +111,11 @@ def get_default() -> ml_collections.ConfigDict:
   config.optimizer.b1 = 0.9
   config.optimizer.b2 = 0.999
   config.optimizer.epsilon = 1e-8
+  config.optimizer.weight_decay = 0.01  # Of adamw.
+  config.optimizer.clip_norm = 0.0  # Largest global norm of gradients; 0: any.
+  config.optimizer.warmup_start_factor = 1e-3  # Of warmup_then_decay.
+  config.optimizer.one_cycle_warmup_fraction = 0.3  # Of the steps.
+  config.optimizer.one_cycle_momentum = False  # b1 from .95 to .85 and back.
 
   config.train = ml_collections.ConfigDict()
   config.train.batch_size = 512  # Over all devices of all hosts.
@@ -96,6 +136,46 @@ def get_default() -> ml_collections.ConfigDict:
   config.checkpoint.best_metric = "eval/ap_0.5"
   config.checkpoint.best_mode = "max"
   return config
+
+
+def get_object_discovery() -> ml_collections.ConfigDict:
+  """Returns the 2020 paper's values for object discovery, those of CLEVR6."""
+  config = get_default()
+  config.task = "object_discovery"
+  config.data.max_num_objects = 6
+  config.model.num_slots = 7
+  config.model.encoder_strides = (1, 1, 1, 1)
+  config.optimizer.warmup_steps = 10_000
+  config.optimizer.decay_steps = 100_000
+  config.train.batch_size = 64
+  config.train.num_steps = 500_000
+  config.eval.batch_size = 64
+  config.eval.num_examples = 320
+  config.eval.split = "test"
+  config.checkpoint.best_metric = "eval/mse"
+  config.checkpoint.best_mode = "min"
+  return config
+
+
+def use_small_images(config: ml_collections.ConfigDict) -> None:
+  """Sets the networks for Tetrominoes and Multi-dSprites (tables 4 and 6)."""
+  config.model.encoder_channels = (32, 32, 32, 32)
+  config.model.decoder_resolution = config.data.resolution
+  config.model.decoder_channels = (32, 32, 32)
+  config.model.decoder_strides = (1, 1, 1)
+
+
+def use_demo_schedule(config: ml_collections.ConfigDict) -> None:
+  """Sets procedural data and a short training for two CPU cores: `:demo`."""
+  config.data.source = "procedural"
+  config.optimizer.learning_rate = 1e-3
+  config.optimizer.warmup_steps = 500
+  config.optimizer.decay_steps = 2_000
+  config.train.batch_size = 32
+  config.train.num_steps = 4_000
+  config.train.log_every = 200
+  config.eval.every = 1_000
+  config.checkpoint.every = 2_000
 
 
 def apply_variants(

@@ -1,4 +1,8 @@
-"""Evaluates a run: `python -m slot_attention.evaluate --workdir=RUN`."""
+"""Evaluates a run: `python -m slot_attention.evaluate --workdir=RUN`.
+
+Several numbers of slots, iterations and objects make a grid, as in Figure 2 of
+paper A and Figures 1, 3, 12 and 13 of Krimmel et al. (TMLR 2024).
+"""
 
 from collections.abc import Iterator, Sequence
 import contextlib
@@ -13,7 +17,9 @@ import ml_collections
 from slot_attention import checkpoints
 from slot_attention import cli
 from slot_attention import config_validation
+from slot_attention import curves
 from slot_attention import evaluator as evaluator_lib
+from slot_attention import results
 from slot_attention import sharding
 from slot_attention import tasks
 from slot_attention import train
@@ -36,15 +42,18 @@ def open_run(
   split: str | None = None,
   num_examples: int | None = None,
   data_dir: str | None = None,
+  num_objects: Sequence[int] = (),
 ) -> Iterator[Run]:
   """Opens a run for evaluation, on all devices.
 
   Args:
     workdir: directory of the run.
     step: "latest", "best", or the step of a checkpoint.
-    split: "train_eval" or "validation"; None for the run's own.
+    split: "train_eval", "validation" or "test"; None for the run's own.
     num_examples: first examples of the split; 0 for all; None as in the run.
     data_dir: overrides the run's config.data.data_dir.
+    num_objects: the split's images have from the least to the most of these;
+      empty for what the run was trained on.
 
   Yields:
     The run; its mesh is set until the context ends.
@@ -56,6 +65,10 @@ def open_run(
     config.data.data_dir = data_dir
   if num_examples is not None:
     config.eval.num_examples = num_examples
+  if num_objects:
+    config.data.min_num_objects = min(num_objects)
+    config.data.max_num_objects = max(num_objects)
+    config.data.num_targets = max(config.data.num_targets, *num_objects)
   mesh = sharding.create_mesh()
   config_validation.validate(config, mesh.size)
   with jax.set_mesh(mesh):
@@ -76,55 +89,100 @@ def evaluate(
   workdir: str,
   num_slots: Sequence[int] = (),
   num_iterations: Sequence[int] = (),
+  num_objects: Sequence[int] = (),
   **kwargs: Any,
 ) -> dict[str, Any]:
-  """Evaluates a checkpoint over a grid of slots and iterations.
+  """Evaluates a checkpoint over a grid of slots, iterations and objects.
 
   Args:
     workdir: directory of the run.
     num_slots: numbers of slots; empty for the one trained with.
     num_iterations: numbers of iterations; empty for the one trained with.
+    num_objects: numbers of visible objects; see `open_run`.
     **kwargs: see `open_run`.
 
   Returns:
-    {"step", "split", "results": [{"num_slots", "num_iterations", "eval/..."}]}.
+    {"step", "split", "results": [{"num_slots", "num_iterations", "num_objects",
+    "num_examples", "eval/..."}]}; num_objects is "all" or a number.
   """
-  with open_run(workdir, **kwargs) as run:
-    results = []
-    for slots, iterations in itertools.product(
-      num_slots or [run.config.model.num_slots],
-      num_iterations or [run.config.model.num_iterations],
-    ):
-      scalars = run.evaluator.evaluate(run.variables, slots, iterations)
-      results.append(
-        {"num_slots": slots, "num_iterations": iterations}
-        | {f"eval/{name}": value for name, value in scalars.items()}
-      )
+  with open_run(workdir, num_objects=num_objects, **kwargs) as run:
+    settings = list(
+      itertools.product(num_slots or [None], num_iterations or [None])
+    )
+    groups = run.evaluator.evaluate_grid(run.variables, settings, num_objects)
+    rows = [
+      results.make_row(run.config, scalars, *setting, objects)
+      for setting, group in zip(settings, groups, strict=True)
+      for objects, scalars in group.items()
+    ]
     split = run.config.eval.split
-    return {"step": run.step, "split": split, "results": results}
+    return {"step": run.step, "split": split, "results": rows}
 
 
 def main(argv: list[str]) -> None:
-  """Prints a table and writes JSON."""
+  """Prints a table and writes JSON, CSV and, for a grid, a figure."""
   cli.reject_arguments(argv)
   values = flags.FLAGS
   result = evaluate(
     values.workdir,
-    [int(k) for k in values.num_slots],
-    [int(t) for t in values.num_iterations],
+    parse_numbers("num_slots", values.num_slots),
+    parse_numbers("num_iterations", values.num_iterations),
+    parse_numbers("num_objects", values.num_objects, minimum=0),
     step=values.step,
     split=values.split,
     num_examples=values.num_examples,
     data_dir=values.data_dir,
   )
-  for row in result["results"]:
+  rows = result["results"]
+  for row in rows:
     print("  ".join(_cell(*item) for item in row.items()))
   path = values.output or os.path.join(values.workdir, train.EVALUATION_FILE)
   train.write_json(path, result)
-  print(f"Wrote {path}.")
+  written = [path, results.write_csv(path, rows)]
+  if results.varying(rows):
+    written.append(curves.draw_file(path, rows))
+  print(f"Wrote {', '.join(written)}.")
 
 
-def _cell(name: str, value: float) -> str:
+def parse_numbers(
+  name: str, texts: Sequence[str], minimum: int = 1
+) -> list[int]:
+  """Reads numbers such as 5,7,...,21 (steps of 2) or 3,...,10 (steps of 1).
+
+  Args:
+    name: of the flag.
+    texts: what stands between its commas.
+    minimum: of every number.
+
+  Returns:
+    The numbers; none if there are no texts.
+
+  Raises:
+    ValueError: a text is no number, a number is too small or stands there
+      twice, or the dots do not stand between two numbers.
+  """
+  numbers: list[int] = []
+  texts = [text.strip() for text in texts]
+  try:
+    for i, text in enumerate(texts):
+      if text != "...":
+        numbers.append(int(text))
+        continue
+      last = int(texts[i + 1])
+      step = numbers[-1] - numbers[-2] if i > 1 else 1
+      numbers.extend(range(numbers[-1] + step, last, step))
+  except (ValueError, IndexError):
+    numbers = [minimum - 1]
+  unique = len(set(numbers)) == len(numbers)
+  if min(numbers, default=minimum) < minimum or not unique:
+    raise ValueError(
+      f"--{name}={','.join(texts)} is no list of different numbers from "
+      f"{minimum} on; write such as 5,7,11 or 5,7,...,21 or 3,...,10."
+    )
+  return numbers
+
+
+def _cell(name: str, value: float | str) -> str:
   return (
     f"{name} {value:.4g}" if isinstance(value, float) else f"{name} {value}"
   )
@@ -134,8 +192,11 @@ def _define_flags() -> None:
   flags.DEFINE_string("workdir", None, "Directory of the run.")
   flags.DEFINE_string("step", "latest", "latest, best, or a step.")
   flags.DEFINE_string("split", None, "Default: the run's eval.split.")
-  flags.DEFINE_list("num_slots", [], "Such as 7,11,21.")
-  flags.DEFINE_list("num_iterations", [], "Such as 3,5.")
+  flags.DEFINE_list("num_slots", [], "Such as 7,11,21 or 5,7,...,21.")
+  flags.DEFINE_list("num_iterations", [], "Such as 3,5 or 1,...,7.")
+  flags.DEFINE_list(
+    "num_objects", [], "Images with so many visible objects, such as 3,...,10."
+  )
   flags.DEFINE_integer(
     "num_examples", None, "Default: the run's eval.num_examples; 0: all."
   )

@@ -1,5 +1,6 @@
 """Runs a task over a split."""
 
+from collections.abc import Sequence
 import functools
 from typing import Any
 
@@ -15,9 +16,16 @@ from slot_attention.tasks import base
 # evaluation, so that scores of different steps differ by the parameters only.
 _EVAL_SEED = 1_000_003
 
+ALL = "all"  # Images of any number of objects.
+_NUM_OBJECTS = "num_objects"
+_KEPT = ("valid", _NUM_OBJECTS)  # Of the batch, beside what the task returns.
+
+Setting = tuple[int | None, int | None]  # num_slots, num_iterations.
+Collected = dict[str, list[np.ndarray]]
+
 
 class Evaluator:
-  """Evaluates variables on one split; steps are compiled once per (K, T).
+  """Evaluates variables on one split; a step is compiled once per setting.
 
   Attributes:
     task: the task.
@@ -55,8 +63,9 @@ class Evaluator:
     self._batch_size = batch_size
     self._num_examples = num_examples
     replicated = sharding.replicated(mesh)
+    self._encode = jax.jit(task.encode, out_shardings=sharding.batched(mesh))
     self._eval_step = jax.jit(
-      self._run_step, static_argnums=(3, 4), out_shardings=replicated
+      self._run_step, static_argnums=(4, 5), out_shardings=replicated
     )
     self._predict = jax.jit(
       self._run_predict, static_argnums=(2, 3, 4), out_shardings=replicated
@@ -78,21 +87,44 @@ class Evaluator:
     Returns:
       Scalars by name, and `num_examples`.
     """
-    collected: dict[str, list[np.ndarray]] = {}
+    (result,) = self.evaluate_grid(variables, [(num_slots, num_iterations)])
+    return result[ALL]
+
+  def evaluate_grid(
+    self,
+    variables: dict[str, Any],
+    settings: Sequence[Setting],
+    num_objects: Sequence[int] = (),
+  ) -> list[dict[int | str, dict[str, float]]]:
+    """Evaluates several numbers of slots and iterations in one pass.
+
+    Images are encoded once, whatever the number of settings, and every setting
+    starts from the same slots as when it is evaluated alone.
+
+    Args:
+      variables: the model's variables.
+      settings: pairs of slots and iterations; None for a configured number.
+      num_objects: counts of visible objects; images of each are summarized on
+        their own besides.
+
+    Returns:
+      For every setting, scalars with `num_examples` by number of objects: "all"
+      for all images, then each of `num_objects`. Where there is no image,
+      `num_examples` stands alone.
+    """
+    collected: list[Collected] = [{} for _ in settings]
     for i, batch in enumerate(
       self.source.eval_batches(self._batch_size, self._num_examples)
     ):
-      outputs = sharding.to_host(
-        self._eval_step(
-          variables, batch, np.uint32(i), num_slots, num_iterations
+      inputs = self._encode(variables, batch["image"])
+      for rows, setting in zip(collected, settings, strict=True):
+        outputs = sharding.to_host(
+          self._eval_step(variables, batch, inputs, np.uint32(i), *setting)
         )
-      )
-      valid = outputs.pop("valid")
-      for name, rows in outputs.items():
-        collected.setdefault(name, []).append(rows[valid])
-    outputs = {name: np.concatenate(rows) for name, rows in collected.items()}
-    count = len(next(iter(outputs.values())))
-    return self.task.summarize(outputs) | {"num_examples": count}
+        valid = outputs.pop("valid")
+        for name, values in outputs.items():
+          rows.setdefault(name, []).append(values[valid])
+    return [self._summarize(rows, num_objects) for rows in collected]
 
   def figures(
     self,
@@ -104,25 +136,69 @@ class Evaluator:
     """Draws the split's first `count` examples; see `base.Task.figures`."""
     if not count:
       return {}
+    return self.task.figures(
+      *self.examples(variables, count, num_slots, num_iterations)
+    )
+
+  def examples(
+    self,
+    variables: dict[str, Any],
+    count: int,
+    num_slots: int | None = None,
+    num_iterations: int | None = None,
+  ) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+    """Returns `base.Task.figure_outputs` and the batch of the first examples.
+
+    Args:
+      variables: the model's variables.
+      count: how many examples, at most a batch.
+      num_slots: slots, or None for the configured number.
+      num_iterations: iterations, or None for the configured number.
+
+    Returns:
+      Outputs and batch, arrays [count, ...] by name; the slots are those that
+      `evaluate` starts from.
+    """
     batch = next(self.source.eval_batches(self._batch_size, self._num_examples))
     outputs, batch = sharding.to_host(
       self._predict(variables, batch, count, num_slots, num_iterations)
     )
     valid = batch.pop("valid")
-    outputs, batch = jax.tree.map(lambda x: x[valid], (outputs, batch))
-    return self.task.figures(outputs, batch)
+    return jax.tree.map(lambda x: x[valid], (outputs, batch))
+
+  def _summarize(
+    self, collected: Collected, num_objects: Sequence[int]
+  ) -> dict[int | str, dict[str, float]]:
+    outputs = {name: np.concatenate(rows) for name, rows in collected.items()}
+    present = outputs.pop(_NUM_OBJECTS, None)
+    if num_objects and present is None:
+      raise ValueError(
+        "Images cannot be grouped by their number of objects: the data has no "
+        "num_objects; evaluate without --num_objects."
+      )
+    groups = {ALL: slice(None)} | {n: present == n for n in num_objects}
+    return {name: self._scalars(outputs, rows) for name, rows in groups.items()}
+
+  def _scalars(
+    self, outputs: dict[str, np.ndarray], rows: slice | np.ndarray
+  ) -> dict[str, float]:
+    chosen = {name: values[rows] for name, values in outputs.items()}
+    count = len(next(iter(chosen.values())))
+    scalars = self.task.summarize(chosen) if count else {}
+    return scalars | {"num_examples": count}
 
   def _run_step(
     self,
     variables: dict[str, Any],
     batch: pipeline.Batch,
+    inputs: jax.Array,
     number: jax.Array,
     num_slots: int | None,
     num_iterations: int | None,
   ) -> dict[str, jax.Array]:
     rngs = train_state_lib.step_rngs(_EVAL_SEED, number)
     outputs = self.task.eval_step(
-      variables, batch, rngs, num_slots, num_iterations
+      variables, batch, rngs, num_slots, num_iterations, inputs
     )
     for name, rows in outputs.items():
       if rows.shape[:1] != batch["valid"].shape:
@@ -130,7 +206,8 @@ class Evaluator:
           f"eval_step returned {name!r} of shape {rows.shape}; it must hold "
           f"one entry per example, {batch['valid'].shape[0]} in all."
         )
-    return outputs | {"valid": batch["valid"]}
+    kept = {name: batch[name] for name in _KEPT if name in batch}
+    return outputs | kept
 
   def _run_predict(
     self,
@@ -145,4 +222,4 @@ class Evaluator:
       variables, batch["image"], rngs, num_slots, num_iterations
     )
     first = functools.partial(jax.tree.map, lambda x: x[:count])
-    return first(outputs), first(batch)
+    return self.task.figure_outputs(variables, first(outputs)), first(batch)

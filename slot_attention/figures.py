@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 import colorsys
-import dataclasses
 import itertools
 import math
 
@@ -15,29 +14,10 @@ Color = tuple[int, int, int]
 
 WHITE = (255, 255, 255)
 BLACK = (0, 0, 0)
-GREEN = (90, 220, 110)
-RED = (255, 110, 100)
 
 FONT_SIZE = 12
 LINE_HEIGHT = 15
 MARGIN = 4
-MARK_RADIUS = 3
-
-
-@dataclasses.dataclass(frozen=True)
-class Label:
-  """A text beside an object.
-
-  Attributes:
-    text: What to write.
-    position: The object's (x, y) in pixels of the image, or None if it is not
-      known; such labels are listed at the upper left.
-    color: RGB in [0, 255] of the text and the mark.
-  """
-
-  text: str
-  position: tuple[float, float] | None = None
-  color: Color = WHITE
 
 
 def to_uint8(image: np.ndarray) -> np.ndarray:
@@ -83,6 +63,21 @@ def enlarge(image: np.ndarray, min_height: int = 96) -> np.ndarray:
   return upscale(to_uint8(image), max(1, min_height // image.shape[0]))
 
 
+def gray(values: np.ndarray) -> np.ndarray:
+  """Shows [h, w] float in [0, 1] from black to white; uint8 [h, w, 3]."""
+  levels = np.round(np.clip(np.nan_to_num(values), 0, 1) * 255)
+  return levels.astype(np.uint8)[:, :, None].repeat(3, axis=2)
+
+
+def framed(image: np.ndarray, color: Color, width: int = 3) -> np.ndarray:
+  """Sets uint8 [h, w, 3] in a frame; [h + 2 width, w + 2 width, 3]."""
+  height, length = image.shape[:2]
+  canvas = np.empty((height + 2 * width, length + 2 * width, 3), np.uint8)
+  canvas[:] = np.array(color, np.uint8)
+  canvas[width:-width, width:-width] = image
+  return canvas
+
+
 def image_grid(
   rows: Sequence[Sequence[np.ndarray]],
   row_labels: Sequence[str] | None = None,
@@ -110,20 +105,20 @@ def image_grid(
   num_columns = max(map(len, rows), default=0)
   if num_columns == 0:
     raise ValueError(f"An image grid got {len(rows)} rows and no image.")
-  _check_count("row_labels", row_labels, len(rows))
-  _check_count("column_labels", column_labels, num_columns)
+  check_count("row_labels", row_labels, len(rows))
+  check_count("column_labels", column_labels, num_columns)
   cells = [[to_uint8(image) for image in row] for row in rows]
   if captions is not None:
-    _check_count("captions", captions, len(rows))
+    check_count("captions", captions, len(rows))
     cells = list(map(_with_captions, cells, captions))
   if column_labels is not None:
-    cells.insert(0, [_text([label]) for label in column_labels])
+    cells.insert(0, [text_block([label]) for label in column_labels])
   if row_labels is not None:
     # The corner above the row labels stays empty.
     corner = [""] if column_labels is not None else []
-    labels = [_text([label]) for label in [*corner, *row_labels]]
+    labels = [text_block([label]) for label in [*corner, *row_labels]]
     cells = [[label, *row] for label, row in zip(labels, cells, strict=True)]
-  return _table(cells, padding)
+  return table(cells, padding)
 
 
 def attention_overlay(image: np.ndarray, attention: np.ndarray) -> np.ndarray:
@@ -164,73 +159,6 @@ def attention_grid(image: np.ndarray, attention: np.ndarray) -> np.ndarray:
   )
 
 
-def draw_objects(
-  image: np.ndarray, objects: Sequence[Label], scale: int = 3
-) -> np.ndarray:
-  """Writes a small label beside every object.
-
-  Args:
-    image: [h, w, 3], as `to_uint8` takes it.
-    objects: The labels; positions are in pixels of `image`.
-    scale: Factor by which the image is enlarged before the texts are written;
-      on 64 to 128 pixels a text needs 3.
-
-  Returns:
-    [scale * h, scale * w, 3] uint8.
-  """
-  canvas = Image.fromarray(upscale(to_uint8(image), scale))
-  draw = ImageDraw.Draw(canvas)
-  unplaced_y = 0
-  for label in objects:
-    text = Image.fromarray(_text([label.text], [label.color]))
-    if label.position is None:
-      canvas.paste(text, (0, unplaced_y))
-      unplaced_y += text.height
-      continue
-    # An object outside the image is marked at its border.
-    x, y = (
-      max(0, min(round((position + 0.5) * scale), length - 1))
-      for position, length in zip(label.position, canvas.size, strict=True)
-    )
-    draw.circle((x, y), MARK_RADIUS, fill=label.color, outline=BLACK)
-    canvas.paste(text, _beside(x, y, text.size, canvas.size))
-  return np.asarray(canvas)
-
-
-def set_prediction_panel(
-  image: np.ndarray,
-  predicted: Sequence[str],
-  true: Sequence[str],
-  predicted_correct: Sequence[bool] | None = None,
-  true_correct: Sequence[bool] | None = None,
-  scale: int = 3,
-) -> np.ndarray:
-  """Shows an image beside two columns of text, the prediction and the truth.
-
-  Args:
-    image: [h, w, 3], as `to_uint8` takes it.
-    predicted: One line per prediction.
-    true: One line per true object.
-    predicted_correct: Which predicted lines are green and which red; None
-      writes all in white.
-    true_correct: The same for the true lines.
-    scale: Factor by which the image is enlarged.
-
-  Returns:
-    [H, W, 3] uint8, as large as image and texts need.
-
-  Raises:
-    ValueError: If verdicts are given and there is not one per line.
-  """
-  _check_count("predicted_correct", predicted_correct, len(predicted))
-  _check_count("true_correct", true_correct, len(true))
-  texts = [
-    _text(["predicted", *predicted], _verdict_colors(predicted_correct)),
-    _text(["true", *true], _verdict_colors(true_correct)),
-  ]
-  return _table([[upscale(to_uint8(image), scale), *texts]], MARGIN)
-
-
 def segmentation_colors(ids: np.ndarray) -> np.ndarray:
   """Paints every segment in a fixed colour.
 
@@ -264,25 +192,23 @@ def _palette() -> np.ndarray:
 PALETTE = _palette()
 
 
-def _beside(
-  x: int, y: int, size: tuple[int, int], canvas_size: tuple[int, int]
-) -> tuple[int, int]:
-  """Returns the corner of a text right of a mark, left where it is too wide."""
-  width, height = size
-  offset = 2 * MARK_RADIUS
-  fits = x + offset + width <= canvas_size[0]
-  left = x + offset if fits else max(0, x - offset - width)
-  top = max(0, min(y - height // 2, canvas_size[1] - height))
-  return left, top
-
-
 def _font() -> ImageFont.ImageFont | ImageFont.FreeTypeFont:
   """Returns the font that Pillow brings along."""
   return ImageFont.load_default(size=FONT_SIZE)
 
 
-def _text(lines: Sequence[str], colors: Sequence[Color] = ()) -> np.ndarray:
-  """Returns [h, w, 3] uint8, the lines on black; white beyond `colors`."""
+def text_block(
+  lines: Sequence[str], colors: Sequence[Color] = ()
+) -> np.ndarray:
+  """Writes lines on black.
+
+  Args:
+    lines: At least one.
+    colors: RGB of the lines; those without one are white.
+
+  Returns:
+    [h, w, 3] uint8, as large as the lines need.
+  """
   font = _font()
   width = max(font.getlength(line) for line in lines)
   size = (math.ceil(width) + 2 * MARGIN, LINE_HEIGHT * len(lines))
@@ -298,15 +224,23 @@ def _with_captions(
   images: Sequence[np.ndarray], captions: Sequence[str]
 ) -> list[np.ndarray]:
   """Puts a text below every image."""
-  _check_count("A row of captions", captions, len(images))
+  check_count("A row of captions", captions, len(images))
   return [
-    _table([[image], [_text([caption])]], padding=0)
+    table([[image], [text_block([caption])]], padding=0)
     for image, caption in zip(images, captions, strict=True)
   ]
 
 
-def _table(cells: Sequence[Sequence[np.ndarray]], padding: int) -> np.ndarray:
-  """Sets [h, w, 3] cells on black; columns as wide as their widest cell."""
+def table(cells: Sequence[Sequence[np.ndarray]], padding: int) -> np.ndarray:
+  """Sets cells on black, columns as wide as their widest cell.
+
+  Args:
+    cells: Rows of uint8 [h, w, 3]; short ones end before the last column.
+    padding: Pixels between and around the cells.
+
+  Returns:
+    [H, W, 3] uint8.
+  """
   heights = [max((c.shape[0] for c in row), default=0) for row in cells]
   widths = [
     max(cell.shape[1] for cell in column if cell is not None)
@@ -329,13 +263,7 @@ def _table(cells: Sequence[Sequence[np.ndarray]], padding: int) -> np.ndarray:
   return canvas
 
 
-def _verdict_colors(correct: Sequence[bool] | None) -> list[Color]:
-  """Returns white for the title, then green or red for every line."""
-  verdicts = () if correct is None else correct
-  return [WHITE, *(GREEN if right else RED for right in verdicts)]
-
-
-def _check_count(
+def check_count(
   name: str, values: Sequence[object] | None, expected: int
 ) -> None:
   """Raises unless there are as many values as expected, or None."""

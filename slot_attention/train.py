@@ -95,8 +95,7 @@ class _Run:
     self._state, self._step = self._restore_or_create()
     self._writer = None
     if self._is_main:
-      path = os.path.join(workdir, CONFIG_FILE)
-      _write_text(path, configuration.to_json(config))
+      write_config(workdir, config)
       self._writer = writers.Writer(workdir, self._step)
       self._writer.write_hparams(configuration.flatten(config))
     self._stop = _StopSignal()
@@ -203,6 +202,10 @@ class _Run:
     start = time.monotonic()
     variables = {"params": self._state.params, **self._state.model_state}
     scalars = self._evaluator.evaluate(variables)
+    # At first the slots of every run do what these warnings are about.
+    if self._step >= self._config.train.num_steps // 10:
+      for warning in self._task.warnings(scalars):
+        logging.warning("Step %d: %s", self._step, warning)
     scalars = {f"eval/{name}": value for name, value in scalars.items()}
     if not record:
       return scalars
@@ -303,6 +306,11 @@ def _without_nan(value: Any) -> Any:
   if isinstance(value, (float, np.floating)):
     return float(value) if math.isfinite(value) else None
   return value
+
+
+def write_config(workdir: str, config: ml_collections.ConfigDict) -> None:
+  """Writes the config of a run; `read_config` reads it."""
+  _write_text(os.path.join(workdir, CONFIG_FILE), configuration.to_json(config))
 
 
 def read_config(workdir: str) -> ml_collections.ConfigDict:

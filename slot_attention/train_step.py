@@ -59,8 +59,8 @@ def create_train_step(
     A function to be jitted. Its loss is the mean over the global batch; metrics
     are scalars: loss, learning_rate, grad_norm and what the task adds.
   """
-  optimizer = optimizers.create_optimizer(config.optimizer)
-  schedule = optimizers.create_schedule(config.optimizer)
+  optimizer = optimizers.create_optimizer(config)
+  schedule = optimizers.create_schedule(config)
   accumulation_steps = config.train.accumulation_steps
 
   def train_step(
@@ -123,7 +123,7 @@ def _init_function(
   config: ml_collections.ConfigDict,
   mesh: jax.sharding.Mesh,
 ) -> Callable[[], train_state_lib.TrainState]:
-  optimizer = optimizers.create_optimizer(config.optimizer)
+  optimizer = optimizers.create_optimizer(config)
 
   def init() -> train_state_lib.TrainState:
     variables = dict(task.init(jax.random.key(config.seed)))

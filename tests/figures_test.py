@@ -8,10 +8,6 @@ def _gray(height, width, value=200):
   return np.full((height, width, 3), value, np.uint8)
 
 
-def _has_color(image, color):
-  return (image == np.array(color)).all(-1).any()
-
-
 def test_to_uint8_spans_minus_one_to_one():
   image = np.array([[[-1.0, 0.0, 1.0], [-7.0, 1.01, np.nan]]])
   converted = figures.to_uint8(image)
@@ -153,92 +149,6 @@ def test_attention_grid_has_iterations_down_and_slots_across():
   assert not lit[:-66, -66:].any()
 
 
-def test_labels_stand_at_their_objects():
-  image = _gray(64, 64, 90)
-  label = figures.Label("cube", position=(20, 30), color=(255, 0, 0))
-  drawn = figures.draw_objects(image, [label], scale=3)
-  assert drawn.shape == (192, 192, 3)
-  changed = np.argwhere((drawn != 90).any(-1))
-  rows, columns = changed[:, 0], changed[:, 1]
-  centre = (round(30.5 * 3), round(20.5 * 3))
-  assert drawn[centre].tolist() == [255, 0, 0]
-  assert abs(rows.min() + rows.max() - 2 * centre[0]) < 4
-  assert columns.min() >= centre[1] - 3 and columns.max() < centre[1] + 60
-  np.testing.assert_array_equal(image, _gray(64, 64, 90))
-
-
-@pytest.mark.parametrize(
-  "position", [(0, 0), (63, 0), (0, 63), (63, 63), (200, -50)]
-)
-def test_labels_at_the_border_stay_whole(position):
-  inner, drawn = (
-    figures.draw_objects(_gray(64, 64, 90), [figures.Label("cube", where)])
-    for where in ((30, 30), position)
-  )
-  # The text begins two radii right of the mark at (92, 92).
-  left = 92 + 2 * figures.MARK_RADIUS
-  changed = np.argwhere((inner != 90).any(-1))
-  changed = changed[changed[:, 1] >= left]
-  (top, _), (bottom, right) = changed.min(0), changed.max(0) + 1
-  text = inner[top:bottom, left:right]
-  assert text.shape[0] == figures.LINE_HEIGHT
-  windows = np.lib.stride_tricks.sliding_window_view(drawn, text.shape)
-  assert (windows == text).all((-3, -2, -1)).sum() == 1
-
-
-def test_labels_without_position_are_listed():
-  labels = [figures.Label("one", color=(255, 0, 0)), figures.Label("two")]
-  drawn = figures.draw_objects(_gray(64, 64, 90), labels)
-  line = figures.LINE_HEIGHT
-  assert _has_color(drawn[:line], (255, 0, 0))
-  assert _has_color(drawn[line : 2 * line], figures.WHITE)
-  assert (drawn[2 * line :] == 90).all()
-
-
-def test_panel_colors_lines_by_their_verdict():
-  image = _gray(32, 32, 90)
-  panel = figures.set_prediction_panel(
-    image,
-    ["0.9 cube", "0.8 sphere"],
-    ["cube", "cylinder", "cone"],
-    np.array([True, False]),
-    [True, False, False],
-    scale=2,
-  )
-  margin, line = figures.MARGIN, figures.LINE_HEIGHT
-  np.testing.assert_array_equal(
-    panel[margin : margin + 64, margin : margin + 64], _gray(64, 64, 90)
-  )
-  text = panel[:, margin + 64 :]
-  lines = [text[margin + i * line : margin + (i + 1) * line] for i in range(4)]
-  for found, right, wrong in zip(
-    lines, (0, 1, 0, 0), (0, 0, 1, 1), strict=True
-  ):
-    assert _has_color(found, figures.GREEN) == bool(right)
-    assert _has_color(found, figures.RED) == bool(wrong)
-  assert _has_color(lines[0], figures.WHITE)
-
-
-def test_panel_without_verdicts_is_white():
-  panel = figures.set_prediction_panel(_gray(32, 32, 90), ["cube"], [])
-  assert _has_color(panel, figures.WHITE)
-  assert not _has_color(panel, figures.GREEN)
-  assert not _has_color(panel, figures.RED)
-
-
-def test_panel_grows_with_its_lines():
-  panel = figures.set_prediction_panel(_gray(8, 8), ["cube"] * 20, [])
-  assert panel.shape[0] >= 21 * figures.LINE_HEIGHT
-
-
-@pytest.mark.parametrize("which", ["predicted", "true"])
-def test_panel_needs_a_verdict_per_line(which):
-  with pytest.raises(ValueError, match=f"{which}_correct has 2 entries"):
-    figures.set_prediction_panel(
-      _gray(8, 8), ["a"], ["b"], **{f"{which}_correct": [True, False]}
-    )
-
-
 def test_segments_have_distinct_fixed_colors():
   ids = np.arange(25).reshape(5, 5)
   colors = figures.segmentation_colors(ids)
@@ -271,3 +181,17 @@ def test_enlarge_repeats_the_pixels_of_small_images(height, expected):
   large = figures.enlarge(image)
   assert large.shape == (expected, 2 * expected // height, 3)
   assert (large == 255).all(axis=(1, 2)).sum() == expected // height
+
+
+def test_gray_spans_black_to_white():
+  shown = figures.gray(np.array([[0.0, 0.5, 1.0, 7.0, -1.0, np.nan]]))
+  assert shown.dtype == np.uint8
+  assert shown[0].tolist() == [[v] * 3 for v in (0, 128, 255, 255, 0, 0)]
+
+
+def test_a_frame_surrounds_the_image():
+  image = _gray(4, 5)
+  framed = figures.framed(image, (255, 0, 0), width=2)
+  assert framed.shape == (8, 9, 3)
+  np.testing.assert_array_equal(framed[2:-2, 2:-2], image)
+  assert (framed == (255, 0, 0)).all(-1).sum() == 8 * 9 - 4 * 5

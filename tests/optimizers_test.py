@@ -1,12 +1,19 @@
 """Adam in Keras' form, against the formula and against optax's."""
 
+import pathlib
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+import pytest
 
 from slot_attention import configuration
 from slot_attention import optimizers
+
+TORCH = dict(
+  np.load(pathlib.Path(__file__).parent / "data" / "optimizers_torch.npz")
+)
 
 
 def _keras_adam(gradients, rate, b1=0.9, b2=0.999, epsilon=1e-8):
@@ -43,7 +50,7 @@ def test_equals_keras_where_epsilon_matters():
 
 
 def test_learning_rate_of_step_0_is_0_but_moments_advance():
-  config = configuration.get_default().optimizer
+  config = configuration.get_default()
   optimizer = optimizers.create_optimizer(config)
   params = {"w": jnp.ones(3)}
   state = optimizer.init(params)
@@ -51,3 +58,68 @@ def test_learning_rate_of_step_0_is_0_but_moments_advance():
   np.testing.assert_array_equal(updates["w"], np.zeros(3))
   assert state[0].count == 1
   assert jax.tree.leaves(state[0].mu)[0][0] > 0
+
+
+def _trajectory(optimizer, params, gradients):
+  """All parameters after each step; arrays [t, ...] of gradients."""
+  state, trajectory = optimizer.init(params), []
+  for t in range(len(gradients[0])):
+    updates, state = optimizer.update([g[t] for g in gradients], state, params)
+    params = optax.apply_updates(params, updates)
+    trajectory.append(params)
+  return [np.stack(x) for x in zip(*trajectory, strict=True)]
+
+
+def _config(name, schedule="constant", rate=1e-2):
+  config = configuration.get_default()
+  config.optimizer.name = name
+  config.optimizer.schedule = schedule
+  config.optimizer.learning_rate = float(rate)
+  return config
+
+
+@pytest.mark.parametrize(
+  ("name", "theirs"), [("keras_adam", "adam_tf"), ("adam", "adam_torch")]
+)
+def test_equals_paper_cs_adams(name, theirs):
+  params = [jnp.asarray(TORCH[f"paper_c/in/params{i}"]) for i in range(3)]
+  gradients = [TORCH[f"paper_c/in/grads{i}"] for i in range(3)]
+  config = _config(name, rate=TORCH["paper_c/in/lr"])
+  optimizer = optimizers.create_optimizer(config)
+  for i, ours in enumerate(_trajectory(optimizer, params, gradients)):
+    np.testing.assert_allclose(
+      ours, TORCH[f"paper_c/{theirs}/params{i}"], atol=1e-6
+    )
+
+
+def test_clips_the_global_norm():
+  config = _config("adam")
+  config.optimizer.clip_norm = 1.0
+  gradients = [TORCH[f"paper_c/in/grads{i}"][0] for i in range(3)]
+  clip = optimizers.create_optimizer(config)
+  state = clip.init(gradients)
+  # Adam's first moment after one step is a tenth of what it was given.
+  _, state = clip.update(gradients, state, gradients)
+  np.testing.assert_allclose(
+    optax.tree.norm(gradients), TORCH["paper_c/clip/total_norm"], rtol=1e-6
+  )
+  for i in range(3):
+    np.testing.assert_allclose(
+      state[1].mu[i] * 10, TORCH[f"paper_c/clip/grads{i}"], rtol=1e-5, atol=1e-7
+    )
+
+
+@pytest.mark.parametrize("name", ["short", "short30"])
+@pytest.mark.parametrize("cycled", [True, False])
+def test_one_cycle_adamw_is_pytorchs(name, cycled):
+  high, num_steps, fraction = TORCH[f"paper_b/{name}/max_lr_total_pct"]
+  config = _config("adamw", "one_cycle", high)
+  config.train.num_steps = int(num_steps)
+  config.optimizer.one_cycle_warmup_fraction = float(fraction)
+  config.optimizer.one_cycle_momentum = cycled
+  params = [jnp.asarray(TORCH[f"paper_b/{name}/params0"], jnp.float32)]
+  gradients = [TORCH[f"paper_b/{name}/grads"].astype(np.float32)]
+  optimizer = optimizers.create_optimizer(config)
+  (ours,) = _trajectory(optimizer, params, gradients)
+  theirs = "params" if cycled else "params_fixed_beta1"
+  np.testing.assert_allclose(ours, TORCH[f"paper_b/{name}/{theirs}"], atol=2e-6)

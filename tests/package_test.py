@@ -8,7 +8,14 @@ import pytest
 PACKAGE = pathlib.Path(__file__).parents[1] / "slot_attention"
 FILES = sorted(PACKAGE.rglob("*.py"))
 _NETWORKS = ("modules", "losses", "matching", "metrics")
-_ENTRY_POINTS = ("main", "evaluate", "visualize", "predictor")
+_ENTRY_POINTS = (
+  "main",
+  "aggregate",
+  "evaluate",
+  "visualize",
+  "predictor",
+  "convert",
+)
 
 
 def _imports(path, top_level_only=False):

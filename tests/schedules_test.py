@@ -1,4 +1,4 @@
-"""The schedule, against rates of the published implementation."""
+"""Schedules, against rates of the published implementations."""
 
 import pathlib
 
@@ -7,9 +7,9 @@ import pytest
 
 from slot_attention import schedules
 
-ARRAYS = dict(
-  np.load(pathlib.Path(__file__).parent / "data" / "google_tf_schedule.npz")
-)
+DATA = pathlib.Path(__file__).parent / "data"
+ARRAYS = dict(np.load(DATA / "google_tf_schedule.npz"))
+TORCH = dict(np.load(DATA / "optimizers_torch.npz"))
 
 
 @pytest.mark.parametrize("task", ["set_prediction", "object_discovery"])
@@ -27,3 +27,39 @@ def test_equals_original(task):
 def test_without_warmup_starts_at_the_base_rate():
   schedule = schedules.warmup_exponential_decay(4e-4, 0, 0.5, 100)
   np.testing.assert_allclose([schedule(0), schedule(100)], [4e-4, 2e-4])
+
+
+@pytest.mark.parametrize(
+  ("task", "rate", "start_factor"),
+  [
+    ("object_discovery", 4e-4 * 0.5**0.1, 1e-3),
+    ("property_prediction", 4e-4 * 0.5**0.1, 1e-3),
+    ("dinosaur", 4e-4, 1e-8),
+  ],
+)
+def test_equals_paper_c(task, rate, start_factor):
+  schedule = schedules.warmup_then_decay(
+    rate, 10_000, 0.5, 100_000, start_factor
+  )
+  rates = [schedule(step) for step in TORCH["paper_c/steps"]]
+  np.testing.assert_allclose(
+    rates, TORCH[f"paper_c/{task}"], rtol=2e-6, atol=1e-12
+  )
+
+
+@pytest.mark.parametrize(
+  "name", ["released", "paper_defaults", "short", "short30"]
+)
+def test_one_cycle_is_pytorchs(name):
+  high, num_steps, fraction = TORCH[f"paper_b/{name}/max_lr_total_pct"]
+  steps = TORCH[f"paper_b/{name}/step"]
+  rate = schedules.one_cycle(
+    high, int(num_steps), fraction, high / 25, high / 25 / 1e4
+  )
+  np.testing.assert_allclose(
+    rate(steps), TORCH[f"paper_b/{name}/lr"], rtol=1e-4, atol=1e-7 * high
+  )
+  b1 = schedules.one_cycle(0.85, int(num_steps), fraction, 0.95, 0.95)
+  np.testing.assert_allclose(
+    b1(steps), TORCH[f"paper_b/{name}/beta1"], rtol=1e-6
+  )

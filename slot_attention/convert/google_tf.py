@@ -5,7 +5,28 @@ from typing import Any
 
 import numpy as np
 
+SLOT_MODULE = "slot_attention"
+TASKS = ("set_prediction", "object_discovery")
+# What the original fixes. Sizes are the config's, and are compared.
+SETTINGS: dict[str, Any] = {
+  "model.head": "joint",
+  "model.coordinate_range": "unit",
+  "model.coordinate_scale": 1.0,
+  "model.epsilon": 1e-8,
+  "model.layer_norm_epsilon": 1e-3,
+  "model.gradient": "all",
+  "model.encoder_layer_norm_epsilon": 1e-3,
+  "model.slot_initialization": "shared",
+  "model.softmax_axis": "slots",
+  "model.temperature": 0.0,
+  "model.epsilon_placement": "attention",
+  "model.conv_padding": "same",
+}
+NOTE = ""
+
 _PREFIX = "network/layer_with_weights-0/"
+_SUFFIX = "/.ATTRIBUTES/VARIABLE_VALUE"
+_STEP = "global_step"
 
 # Module of the original -> path in our parameters. Leaves keep their meaning:
 # only LayerNorm's are renamed.
@@ -58,13 +79,58 @@ def parameter_path(key: str) -> str:
   Raises:
     KeyError: the key is none of the original model's weights.
   """
-  name = key.removesuffix("/.ATTRIBUTES/VARIABLE_VALUE").removeprefix(_PREFIX)
+  name = key.removesuffix(_SUFFIX).removeprefix(_PREFIX)
   if name in _SLOTS:
     return _SLOTS[name]
   module, _, leaf = name.rpartition("/")
   if module not in _MODULES:
     raise KeyError(f"{key!r} is no weight of the original models.")
   return f"{_MODULES[module]}/{_LEAVES.get(leaf, leaf)}"
+
+
+def read(path: str) -> tuple[int, dict[str, np.ndarray]]:
+  """Reads a checkpoint of the original's training loop.
+
+  Args:
+    path: its directory, for the newest one, or the prefix of one's files.
+
+  Returns:
+    The step, and the model's weights by name.
+
+  Raises:
+    ValueError: tensorflow is missing, or the path is no such checkpoint.
+  """
+  try:
+    import tensorflow as tf
+  except ImportError as error:
+    raise ValueError(
+      f"Reading {path} needs tensorflow, which is not installed."
+    ) from error
+  try:
+    reader = tf.train.load_checkpoint(path)
+  except (ValueError, RuntimeError, tf.errors.OpError) as error:
+    raise ValueError(f"{path} is no TensorFlow checkpoint: {error}") from error
+  weights = {
+    name.removesuffix(_SUFFIX): reader.get_tensor(name)
+    for name in reader.get_variable_to_shape_map()
+    if name.startswith(_PREFIX) and ".OPTIMIZER_SLOT" not in name
+  }
+  if not weights:
+    raise ValueError(f"{path} has no weights called {_PREFIX}...")
+  step = f"{_STEP}{_SUFFIX}"
+  return int(reader.get_tensor(step)) if reader.has_tensor(step) else 0, weights
+
+
+def to_variables(weights: Mapping[str, np.ndarray]) -> dict[str, Any]:
+  """Returns {"params": ...}; see `to_params`.
+
+  Raises:
+    ValueError: a name is none of the original models'.
+  """
+  try:
+    return {"params": to_params(weights)}
+  except KeyError as error:
+    raise ValueError(error.args[0]) from error
 
 
 def to_params(weights: Mapping[str, np.ndarray]) -> dict[str, Any]:

@@ -51,6 +51,7 @@ def open_clevr(
   resolution: tuple[int, int] = (128, 128),
   crop: tuple[int, int, int, int] | None = None,
   num_targets: int = 10,
+  interpolation: str = "bilinear",
 ) -> record_source.RecordSource:
   """Opens a split of CLEVR, prepared by TFDS or by `data.prepare generate`.
 
@@ -66,6 +67,7 @@ def open_clevr(
       the stored 320x480 image; None for all of it. The 2020 code uses
       (29, 64, 192, 192) for object discovery.
     num_targets: rows of a target, objects and padding.
+    interpolation: of images, "bilinear" or "nearest".
 
   Returns:
     The split. Its batches hold `image` [b, height, width, 3] float32 in
@@ -103,6 +105,7 @@ def open_clevr(
     resolution=tuple(resolution),
     crop=crop,
     num_targets=num_targets,
+    interpolation=interpolation,
   )
   return record_source.RecordSource(index, records, decode)
 
@@ -113,9 +116,12 @@ def _decode(
   resolution: tuple[int, int],
   crop: tuple[int, int, int, int] | None,
   num_targets: int,
+  interpolation: str,
 ) -> dict[str, "tf.Tensor"]:
   example = features.deserialize_example(record)
-  return preprocess.preprocess_clevr(example, resolution, crop, num_targets)
+  return preprocess.preprocess_clevr(
+    example, resolution, crop, num_targets, interpolation
+  )
 
 
 def _partial_features(

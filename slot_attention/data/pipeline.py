@@ -13,6 +13,7 @@ import ml_collections
 import numpy as np
 
 from slot_attention import sharding
+from slot_attention.data import augment
 
 Batch = dict[str, jax.Array]
 
@@ -42,15 +43,21 @@ def open_source(
 
   Args:
     config: `config.data` of a run.
-    split: "train", "train_eval" or "validation".
+    split: "train", "train_eval", "validation" or, where the source has it,
+      "test".
     mesh: the devices on which batches shall lie.
 
   Returns:
     The source. Batches follow the contract: `image` float32 in [-1, 1],
-    `target` [b, config.num_targets, 19], `num_objects` and, where the data has
-    masks, `segmentation`.
+    `num_objects` and, where the data has masks, `segmentation`, where it has
+    properties, `target` [b, config.num_targets, 19].
   """
-  return SOURCES[config.source](config, split, mesh)
+  source = SOURCES[config.source](config, split, mesh)
+  if config.horizontal_flip or config.grayscale:
+    return augment.AugmentedSource(
+      source, mesh, config.horizontal_flip, config.grayscale
+    )
+  return source
 
 
 @dataclasses.dataclass(frozen=True)
@@ -117,6 +124,26 @@ def _clevr(
     resolution=config.resolution,
     crop=tuple(config.crop) or None,
     num_targets=config.num_targets,
+    interpolation=config.interpolation,
+  )
+  return HostSource(reader, mesh)
+
+
+def _multi_object_datasets(
+  config: ml_collections.ConfigDict, split: str, mesh: jax.sharding.Mesh
+) -> Source:
+  from slot_attention.data import multi_object_datasets
+
+  reader = multi_object_datasets.open_dataset(
+    dataset=config.dataset,
+    data_dir=config.data_dir,
+    split=split,
+    split_sizes=tuple(config.split_sizes),
+    min_num_objects=config.min_num_objects,
+    max_num_objects=config.max_num_objects,
+    resolution=tuple(config.resolution),
+    crop=tuple(config.crop),
+    interpolation=config.interpolation,
   )
   return HostSource(reader, mesh)
 
@@ -129,4 +156,8 @@ def _procedural(
   return source.ProceduralSource(config, split, mesh)
 
 
-SOURCES = {"clevr": _clevr, "procedural": _procedural}
+SOURCES = {
+  "clevr": _clevr,
+  "multi_object_datasets": _multi_object_datasets,
+  "procedural": _procedural,
+}

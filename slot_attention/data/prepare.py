@@ -4,205 +4,167 @@
     --output=DIR --num_train=70000 --num_validation=15000
 
 writes procedural CLEVR scenes so that `tfds.load("clevr:3.1.0", data_dir=DIR)`
-and `--config.data.source=clevr --config.data.data_dir=DIR` read them.
+and `--config.data.source=clevr --config.data.data_dir=DIR` read them; the other
+data sets become files in the format of the Multi-Object Datasets, of
+`num_train` records.
+
+  python -m slot_attention.data.prepare inspect --input=FILE_OR_DIRECTORY
+
+says what TFRecord files hold and whether they are whole.
+
+  python -m slot_attention.data.prepare convert --dataset=tetrominoes \
+    --input=tetrominoes_train.tfrecords --output=DIR
+
+makes a published file of the Multi-Object Datasets one that reads fast.
 """
 
-from collections.abc import Callable, Iterator, Sequence
-import functools
-import pathlib
-from typing import Any
+from collections.abc import Sequence
+import dataclasses
+import json
 
 from absl import flags
 from absl import logging
-import jax
-import numpy as np
 
 from slot_attention import cli
-from slot_attention.data import clevr
-from slot_attention.data import preprocess
-from slot_attention.data import tfds_writer
-from slot_attention.data.procedural import ray_tracer
-from slot_attention.data.procedural import scene_sampler
+from slot_attention.data import conversion
+from slot_attention.data import converter
+from slot_attention.data import generate_clevr
+from slot_attention.data import generate_official
+from slot_attention.data import inspection
+from slot_attention.data import multi_object_specs
+from slot_attention.data import whole_files
 
-_CLEVR_SPLITS = ("train", "validation", "test")
-# CLEVR's file names abbreviate this one.
-_FILE_SPLIT = {"validation": "val"}
-# The picture in which the generator states pixel coordinates.
-_VIEW_HEIGHT, _VIEW_WIDTH = 240, 320
-
-
-def generate_clevr(
-  output: str,
-  num_examples: dict[str, int],
-  seed: int = 0,
-  size: tuple[int, int] = (320, 480),
-  min_num_objects: int = 3,
-  max_num_objects: int = 10,
-) -> pathlib.Path:
-  """Writes procedural scenes as a prepared TFDS directory of CLEVR.
-
-  Scene i of a split is a function of (seed, split, i), so a larger set begins
-  with the scenes of a smaller one. There are no questions and answers.
-
-  Args:
-    output: the directory that will hold clevr/3.1.0.
-    num_examples: number of scenes by split: "train", "validation", "test".
-    seed: which scenes.
-    size: (height, width) of the images in pixels; published images are 320x480.
-    min_num_objects: smallest number of objects in a scene.
-    max_num_objects: largest number of objects in a scene.
-
-  Returns:
-    The directory, output/clevr/3.1.0.
-
-  Raises:
-    FileExistsError: there is something at the target already.
-    ValueError: there cannot be so many objects, or no scene was asked for.
-  """
-
-  def make(key: jax.Array) -> Any:
-    return _make_scene(key, tuple(size), min_num_objects, max_num_objects)
-
-  jax.eval_shape(make, jax.random.key(seed))  # Refuses impossible scenes.
-  name = f"{clevr.NAME}/{clevr.VERSION}"
-  tfds_writer.check_target(pathlib.Path(output) / name)
-  preprocess.import_tensorflow()
-  import tensorflow_datasets as tfds
-
-  builder = tfds.builder(f"{clevr.NAME}:{clevr.VERSION}", data_dir=output)
-  splits = {}
-  for number, split in enumerate(_CLEVR_SPLITS):
-    count = num_examples.get(split, 0)
-    key = jax.random.fold_in(jax.random.key(seed), number)
-    splits[split] = tfds_writer.Split(count, _examples(make, key, split, count))
-  return tfds_writer.write_tfds_directory(
-    output, name, builder.info.features, splits
-  )
-
-
-def view_window(size: tuple[int, int]) -> tuple[float, float, float, float]:
-  """Returns which part of the 240x320 view an image of another size shows.
-
-  A camera keeps its horizontal angle of view when only the shape of the image
-  changes, so CLEVR's 320x480 images show less above and below.
-
-  Args:
-    size: (height, width) of the image in pixels.
-
-  Returns:
-    (top, left, height, width) in pixels of the 240x320 view; it reaches beyond
-    the view where the image is taller than 3:4.
-  """
-  height, width = size
-  rows = height * _VIEW_WIDTH / width
-  return ((_VIEW_HEIGHT - rows) / 2, 0.0, rows, float(_VIEW_WIDTH))
-
-
-@functools.partial(jax.jit, static_argnums=(1, 2, 3))
-def _make_scene(
-  key: jax.Array,
-  size: tuple[int, int],
-  min_num_objects: int,
-  max_num_objects: int,
-) -> tuple[Any, jax.Array, jax.Array]:
-  """Returns a scene, its image [h, w, 3] uint8, and pixel positions [o, 3]."""
-  scene = scene_sampler.sample_scene(
-    key, min_num_objects=min_num_objects, max_num_objects=max_num_objects
-  )
-  image, _ = ray_tracer.render(
-    scene, height=size[0], width=size[1], window=view_window(size)
-  )
-  return scene, image, ray_tracer.pixel_coordinates(scene)
-
-
-def _examples(
-  make: Callable[[jax.Array], Any], key: jax.Array, split: str, count: int
-) -> Iterator[dict[str, Any]]:
-  """Yields the examples of a split; the next is rendered meanwhile."""
-  pending = make(jax.random.fold_in(key, 0)) if count else None
-  for i in range(count):
-    current = pending
-    if i + 1 < count:
-      pending = make(jax.random.fold_in(key, i + 1))
-    name = f"CLEVR_{_FILE_SPLIT.get(split, split)}_{i:06d}.png"
-    yield _to_example(*jax.device_get(current), name)
-
-
-def _to_example(
-  scene: Any, image: np.ndarray, pixels: np.ndarray, name: str
-) -> dict[str, Any]:
-  """Puts a scene into the form that TFDS' CLEVR encodes."""
-  tf = preprocess.import_tensorflow()
-  stored_pixels = to_image_pixels(pixels, image.shape[:2])
-  objects = [
-    {
-      "color": int(scene.color[i]),
-      "material": int(scene.material[i]),
-      "shape": int(scene.shape[i]),
-      "size": int(scene.size[i]),
-      "rotation": scene.rotation[i],
-      "3d_coords": scene.position[i],
-      "pixel_coords": stored_pixels[i],
-    }
-    for i in range(int(scene.num_objects))
-  ]
-  return {
-    # The lowest compression: 20 % larger, 9 times faster than the default.
-    "image": tf.io.encode_png(image, compression=1).numpy(),
-    "file_name": name,
-    "objects": objects,
-    "question_answer": [],
-  }
-
-
-def to_image_pixels(pixels: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-  """Converts coordinates in the 240x320 view to those in an image.
-
-  Args:
-    pixels: [o, 3] float32, column, row and depth.
-    size: (height, width) of the image in pixels.
-
-  Returns:
-    [o, 3] float32; columns and rows are whole numbers, as in CLEVR.
-  """
-  top, left, _, view_width = view_window(size)
-  places = (pixels[:, :2] - [left, top]) * (size[1] / view_width)
-  return np.concatenate([np.round(places), pixels[:, 2:]], 1, dtype=np.float32)
+# What the Multi-Object Datasets' CLEVR is called where another CLEVR is, too.
+_WITH_MASKS = "clevr_with_masks"
 
 
 def _generate(values: flags.FlagValues) -> None:
   """Runs `prepare generate`."""
-  path = DATASETS[values.dataset](values)
+  _require(values, "output")
+  dataset = values.dataset or "clevr"
+  if dataset == "clevr":
+    path = generate_clevr.generate(
+      values.output,
+      {name: values[f"num_{name}"].value for name in generate_clevr.SPLITS},
+      seed=values.seed,
+      size=(values.height, values.width),
+      min_num_objects=_or(values.min_num_objects, 3),
+      max_num_objects=_or(values.max_num_objects, 10),
+    )
+  else:
+    path = generate_official.generate(
+      dataset,
+      values.output,
+      values.num_train,
+      values.seed,
+      values.min_num_objects,
+      values.max_num_objects,
+    )
   logging.info("Wrote %s.", path)
 
 
-def _generate_clevr(values: flags.FlagValues) -> pathlib.Path:
-  return generate_clevr(
+def _or(value: int | None, default: int) -> int:
+  return default if value is None else value
+
+
+def _inspect(values: flags.FlagValues) -> None:
+  """Runs `prepare inspect`."""
+  _require(values, "input")
+  reports = []
+  for report in inspection.inspect(
+    values.input, _spec_name(values.dataset), values.num_records
+  ):
+    print(inspection.format_report(report), flush=True)
+    reports.append(report)
+  if values.output:
+    text = json.dumps([dataclasses.asdict(x) for x in reports], indent=2)
+    with whole_files.open_whole(values.output) as file:
+      file.write(f"{text}\n".encode())
+  wrong = [report.error for report in reports if report.error]
+  if wrong:
+    raise ValueError(wrong[0])
+
+
+def _convert(values: flags.FlagValues) -> None:
+  """Runs `prepare convert`."""
+  _require(values, "input", "dataset", "output")
+  dataset = _spec_name(values.dataset)
+  crop = _integers("crop", values.crop)
+  path = converter.convert(
+    conversion.Conversion(
+      source=values.input,
+      dataset=dataset,
+      crop=conversion.DEFAULT_CROPS.get(dataset, ()) if crop is None else crop,
+      resolution=_integers("resolution", values.resolution) or None,
+      num_records=values.num_records,
+      records_per_shard=values.records_per_shard,
+    ),
     values.output,
-    {split: values[f"num_{split}"].value for split in _CLEVR_SPLITS},
-    seed=values.seed,
-    size=(values.height, values.width),
-    min_num_objects=values.min_num_objects,
-    max_num_objects=values.max_num_objects,
   )
+  logging.info("Wrote %s.", path)
 
 
-DATASETS = {"clevr": _generate_clevr}
-SUBCOMMANDS = {"generate": _generate}
+def _spec_name(dataset: str | None) -> str | None:
+  return "clevr" if dataset == _WITH_MASKS else dataset
+
+
+def _require(values: flags.FlagValues, *names: str) -> None:
+  missing = [f"--{name}" for name in names if not values[name].value]
+  if missing:
+    raise ValueError(f"This subcommand needs {' and '.join(missing)}.")
+
+
+def _integers(
+  name: str, values: Sequence[str] | None
+) -> tuple[int, ...] | None:
+  try:
+    return None if values is None else tuple(int(value) for value in values)
+  except ValueError as error:
+    raise ValueError(
+      f"--{name}={','.join(values)} is not a list of whole numbers."
+    ) from error
+
+
+SUBCOMMANDS = {"convert": _convert, "generate": _generate, "inspect": _inspect}
 
 
 def define_flags() -> None:
   """Defines the command line; not on import, for the sake of other programs."""
-  flags.DEFINE_enum("dataset", "clevr", sorted(DATASETS), "What to generate.")
-  flags.DEFINE_string("output", None, "Directory to write.", required=True)
-  flags.DEFINE_integer("num_train", 0, "Training scenes.", 0)
-  flags.DEFINE_integer("num_validation", 0, "Validation scenes.", 0)
-  flags.DEFINE_integer("num_test", 0, "Test scenes.", 0)
+  datasets = {
+    "clevr",
+    *multi_object_specs.SPECS,
+    *generate_official.DATASETS,
+  }
+  flags.DEFINE_enum(
+    "dataset",
+    None,
+    sorted(datasets),
+    "Which data set. generate: clevr is TFDS' CLEVR; convert and inspect: "
+    "clevr is clevr_with_masks.",
+  )
+  flags.DEFINE_string("input", None, "File (or directory) to read.")
+  flags.DEFINE_string("output", None, "Directory (inspect: file) to write.")
+  _define_generate_flags()
+  flags.DEFINE_list(
+    "crop",
+    None,
+    "Top, left, height, width of the part of the images that is kept; --crop= "
+    "for all. 29,64,192,192 for CLEVR and all for others by default.",
+  )
+  flags.DEFINE_list("resolution", None, "Height, width to resize to.")
+  flags.DEFINE_integer("num_records", None, "Read only so many records.", 1)
+  flags.DEFINE_integer("records_per_shard", 1000, "Records in a file.", 1)
+
+
+def _define_generate_flags() -> None:
+  flags.DEFINE_integer("num_train", 0, "Training scenes, or records.", 0)
+  flags.DEFINE_integer("num_validation", 0, "TFDS' validation scenes.", 0)
+  flags.DEFINE_integer("num_test", 0, "TFDS' test scenes.", 0)
   flags.DEFINE_integer("seed", 0, "Which scenes.")
-  flags.DEFINE_integer("height", 320, "Height of the images in pixels.", 8)
-  flags.DEFINE_integer("width", 480, "Width of the images in pixels.", 8)
-  flags.DEFINE_integer("min_num_objects", 3, "Fewest objects in a scene.", 1)
-  flags.DEFINE_integer("max_num_objects", 10, "Most objects in a scene.", 1)
+  flags.DEFINE_integer("height", 320, "Height of TFDS' images in pixels.", 8)
+  flags.DEFINE_integer("width", 480, "Width of TFDS' images in pixels.", 8)
+  flags.DEFINE_integer("min_num_objects", None, "Fewest objects in a scene.", 1)
+  flags.DEFINE_integer("max_num_objects", None, "Most objects in a scene.", 1)
 
 
 def main(argv: Sequence[str]) -> None:

@@ -54,6 +54,7 @@ def preprocess_clevr(
   resolution: tuple[int, int],
   crop: tuple[int, int, int, int] | None = None,
   num_targets: int = 10,
+  interpolation: str = "bilinear",
 ) -> dict[str, "tf.Tensor"]:
   """Turns a decoded example of TFDS' CLEVR into inputs and targets.
 
@@ -63,26 +64,75 @@ def preprocess_clevr(
     crop: see `crop_image`; the 2020 code crops (29, 64, 192, 192) for object
       discovery and nothing for set prediction.
     num_targets: rows of the target, objects and padding.
+    interpolation: see `preprocess_image`.
 
   Returns:
     `image` [height, width, 3] float32 in [-1, 1], `target` [num_targets, 19]
     float32 and `num_objects` [] int32.
   """
   tf = import_tensorflow()
-  image = normalize_image(example["image"])
-  if crop is not None:
-    image = crop_image(image, crop)
-  image = resize_bilinear(image, resolution)
   objects = example["objects"]
   return {
-    "image": tf.clip_by_value(image, -1.0, 1.0),
+    "image": preprocess_image(
+      example["image"], resolution, crop, interpolation
+    ),
     "target": clevr_target(objects, num_targets),
     "num_objects": tf.shape(objects["3d_coords"])[0],
   }
 
 
+def preprocess_image(
+  image: "tf.Tensor",
+  resolution: tuple[int, int],
+  crop: tuple[int, int, int, int] | None = None,
+  interpolation: str = "bilinear",
+) -> "tf.Tensor":
+  """Scales, crops and resizes images.
+
+  Args:
+    image: [..., h, w, 3] uint8, one image or a batch.
+    resolution: (height, width) of the result in pixels.
+    crop: see `crop_image`; None for the whole image.
+    interpolation: "bilinear", see `resize_bilinear`, or "nearest", see
+      `resize_nearest`.
+
+  Returns:
+    [..., height, width, 3] float32 in [-1, 1].
+  """
+  tf = import_tensorflow()
+  if crop is not None:
+    image = crop_image(image, crop)
+  if interpolation == "nearest":
+    return normalize_image(resize_nearest(image, resolution))
+  image = resize_bilinear(normalize_image(image), resolution)
+  return tf.clip_by_value(image, -1.0, 1.0)
+
+
+def preprocess_segmentation(
+  segmentation: "tf.Tensor",
+  resolution: tuple[int, int],
+  crop: tuple[int, int, int, int] | None = None,
+) -> "tf.Tensor":
+  """Crops and resizes label maps as `preprocess_image` does images.
+
+  Args:
+    segmentation: [..., h, w] of integers.
+    resolution: (height, width) of the result in pixels.
+    crop: see `crop_image`; None for all.
+
+  Returns:
+    [..., height, width] int32, labels of the nearest pixels.
+  """
+  tf = import_tensorflow()
+  segmentation = segmentation[..., None]  # [..., h, w, 1]
+  if crop is not None:
+    segmentation = crop_image(segmentation, crop)
+  segmentation = resize_nearest(segmentation, resolution)
+  return tf.cast(segmentation[..., 0], tf.int32)
+
+
 def normalize_image(image: "tf.Tensor") -> "tf.Tensor":
-  """Scales uint8 pixels [h, w, 3] to float32 in [-1, 1]."""
+  """Scales uint8 pixels [..., h, w, c] to float32 in [-1, 1]."""
   tf = import_tensorflow()
   return (tf.cast(image, tf.float32) / 255.0 - 0.5) * 2.0
 
@@ -93,13 +143,13 @@ def crop_image(
   """Cuts a rectangle out of an image.
 
   Args:
-    image: [h, w, 3].
+    image: [..., h, w, c], one image or a batch.
     crop: (top, left, height, width) in pixels of this image, not of another
       size of the same picture: TFDS' CLEVR is 320x480, CLEVR with masks
       240x320.
 
   Returns:
-    [height, width, 3].
+    [..., height, width, c].
 
   Raises:
     tf.errors.InvalidArgumentError or ValueError: the rectangle reaches beyond
@@ -114,16 +164,41 @@ def resize_bilinear(
   """Resizes without antialiasing, pixel centres at half-integers.
 
   Args:
-    image: [h, w, 3] float32.
+    image: [..., h, w, c] float32, one image or a batch.
     resolution: (height, width); another aspect ratio stretches the picture.
 
   Returns:
-    [height, width, 3] float32.
+    [..., height, width, c] float32.
   """
   tf = import_tensorflow()
   return tf.image.resize(
     image, resolution, method=tf.image.ResizeMethod.BILINEAR, antialias=False
   )
+
+
+def resize_nearest(
+  image: "tf.Tensor", resolution: tuple[int, int]
+) -> "tf.Tensor":
+  """Resizes without mixing values, as PyTorch and TensorFlow 1 do.
+
+  TensorFlow 2's own nearest neighbours count from the centres of pixels.
+
+  Args:
+    image: [..., h, w, c].
+    resolution: (height, width).
+
+  Returns:
+    [..., height, width, c]; row i is row floor(i * h / height) of the image,
+    and so are columns.
+  """
+  tf = import_tensorflow()
+  for axis, size in zip((-3, -2), resolution, strict=True):
+    if image.shape[axis] != size:
+      old = tf.shape(image, tf.int64)[axis]
+      image = tf.gather(
+        image, tf.range(size, dtype=tf.int64) * old // size, axis=axis
+      )
+  return image
 
 
 def clevr_target(objects: dict[str, Any], num_targets: int) -> "tf.Tensor":

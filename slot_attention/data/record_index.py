@@ -12,8 +12,10 @@ import struct
 
 import numpy as np
 
+from slot_attention.data import record_stream
+
 _HEADER = struct.Struct("<QI")  # Length of the payload, masked CRC32C of it.
-_FOOTER_SIZE = 4  # Masked CRC32C of the payload.
+_FOOTER = struct.Struct("<I")  # Masked CRC32C of the payload.
 _ADVICE = "copy the file again or prepare the data set again"
 
 
@@ -24,9 +26,8 @@ class RecordIndex:
   Records are numbered through all files, in the order of the files. Reading is
   safe from any number of threads: every read opens the file for itself.
 
-  The checksums of the lengths are verified when the index is built. Those of
-  the payloads are not, since CRC32C of hundreds of kilobytes takes too long in
-  Python: damaged payloads are left to the decoders of what they hold.
+  The checksums of the lengths are verified when the index is built, those of
+  the payloads at every read.
 
   Attributes:
     paths: the files.
@@ -84,23 +85,32 @@ class RecordIndex:
       record: number of the record, counted through all files.
 
     Returns:
-      The payload, its checksum not verified.
+      The payload.
 
     Raises:
       IndexError: there is no such record.
-      ValueError: the file has become shorter since the index was built.
+      ValueError: the file has become shorter since the index was built, or
+        the record is damaged.
     """
     path, number = self.locate(record)
     length, offset = int(self.lengths[record]), int(self.offsets[record])
+    size = length + _FOOTER.size
     file = os.open(path, os.O_RDONLY)
     try:
-      payload = os.pread(file, length, offset)
+      content = os.pread(file, size, offset)
     finally:
       os.close(file)
-    if len(payload) != length:
+    if len(content) != size:
       raise ValueError(
         f"{path} ends within record {number}, but did not when it was opened; "
         f"{_ADVICE}."
+      )
+    payload = content[:length]
+    checksum = record_stream.masked_crc32c(payload)
+    if _FOOTER.unpack_from(content, length)[0] != checksum:
+      raise ValueError(
+        f"Record {number} of {path} cannot be read: the checksum of its "
+        f"{length} bytes is wrong; {_ADVICE}."
       )
     return payload
 
@@ -135,11 +145,11 @@ def _follow_headers(file: int, path: str) -> tuple[np.ndarray, np.ndarray]:
     if len(header) < _HEADER.size:
       raise ValueError(_cut_off(path, len(offsets), size))
     length, checksum = _HEADER.unpack(header)
-    if masked_crc32c(header[:8]) != checksum:
+    if record_stream.masked_crc32c(header[:8]) != checksum:
       raise ValueError(_damaged(path, len(offsets)))
     offsets.append(position + _HEADER.size)
     lengths.append(length)
-    position += _HEADER.size + length + _FOOTER_SIZE
+    position += _HEADER.size + length + _FOOTER.size
     if position > size:
       raise ValueError(_cut_off(path, len(offsets) - 1, size))
   return np.array(offsets, np.int64), np.array(lengths, np.int64)
@@ -162,32 +172,3 @@ def _damaged(path: str, record: int) -> str:
     f"{path} is damaged: the checksum of the length of record {record} is "
     f"wrong; {_ADVICE}."
   )
-
-
-def _crc32c_table() -> list[int]:
-  table = []
-  for byte in range(256):
-    for _ in range(8):
-      byte = byte >> 1 ^ (0x82F63B78 if byte & 1 else 0)
-    table.append(byte)
-  return table
-
-
-_TABLE = _crc32c_table()
-
-
-def masked_crc32c(data: bytes) -> int:
-  """Computes the checksum that TFRecord files store.
-
-  Args:
-    data: a few bytes; the loop is in Python.
-
-  Returns:
-    CRC-32C (Castagnoli), rotated right by 15 bits, plus a constant, modulo
-    2^32.
-  """
-  crc = 0xFFFFFFFF
-  for byte in data:
-    crc = crc >> 8 ^ _TABLE[(crc ^ byte) & 0xFF]
-  crc ^= 0xFFFFFFFF
-  return ((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF

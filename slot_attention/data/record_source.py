@@ -10,17 +10,31 @@ rows, however many hosts there are.
 from collections.abc import Callable, Iterator, Sequence
 import dataclasses
 import itertools
-from typing import TYPE_CHECKING
+from typing import Protocol, TYPE_CHECKING
 
 import numpy as np
 
 from slot_attention.data import preprocess
-from slot_attention.data import record_index
 
 if TYPE_CHECKING:
   import tensorflow as tf
 
 Batch = dict[str, np.ndarray]
+
+_SHUFFLE_SEED = 498247692  # What tf.random.experimental adds to its seeds.
+
+
+class Index(Protocol):
+  """Random access to records, from any number of threads."""
+
+  def __len__(self) -> int:
+    """Returns the number of records."""
+
+  def locate(self, record: int) -> tuple[str, int]:
+    """Returns the file of a record and the record's number in that file."""
+
+  def read(self, record: int) -> bytes:
+    """Returns a record; a ValueError says which one cannot be read."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -33,11 +47,16 @@ class RecordSource:
       belong to the split.
     decode: turns a serialized record into an example, a dict of tensors whose
       shapes are the same for all records; TensorFlow operations only.
+    batched: `decode` takes records [b] at once instead, and returns stacked
+      examples. Small records are read several times faster so, for the calls
+      of Python then are few; the parts of a large one are decoded in parallel
+      only without it.
   """
 
-  index: record_index.RecordIndex
+  index: Index
   records: np.ndarray
   decode: Callable[["tf.Tensor"], dict[str, "tf.Tensor"]]
+  batched: bool = False
 
   @property
   def num_examples(self) -> int:
@@ -63,21 +82,16 @@ class RecordSource:
       ValueError: a record cannot be read or decoded; the message names it.
     """
     tf = preprocess.import_tensorflow()
-    host_rows = tf.range(batch_size, dtype=tf.int64)[rows]
-    size = int(tf.size(host_rows))
+    host_rows = np.arange(batch_size, dtype=np.int64)[rows]
 
-    def number_at(count: "tf.Tensor") -> "tf.Tensor":
-      step = start_step + count // size
-      position = step * batch_size + tf.gather(host_rows, count % size)
-      return shuffle(position, seed, self.records)
+    def numbers_at(step: "tf.Tensor") -> "tf.Tensor":
+      return shuffle(step * batch_size + host_rows, seed, self.records)
 
+    steps = tf.data.Dataset.range(start_step, np.iinfo(np.int64).max)
     yield from self._batches(
-      tf.data.Dataset.range(np.iinfo(np.int64).max).map(number_at),
-      size,
-      lambda i: [
-        number_at(tf.constant(count, tf.int64)).numpy()
-        for count in range(i * size, (i + 1) * size)
-      ],
+      steps.map(numbers_at),
+      len(host_rows),
+      lambda i: numbers_at(tf.constant(start_step + i, tf.int64)).numpy(),
     )
 
   def eval_batches(
@@ -111,8 +125,9 @@ class RecordSource:
     # Only the last batch can lose rows here, so that the remaining records
     # still come in batches of len(host_rows).
     numbers = [self.records[p[p < total]] for p in positions]
+    dataset = tf.data.Dataset.from_tensor_slices(np.concatenate(numbers))
     batches = self._batches(
-      tf.data.Dataset.from_tensor_slices(np.concatenate(numbers)),
+      dataset.batch(len(host_rows)),
       len(host_rows),
       lambda batch: numbers[batch],
     )
@@ -129,16 +144,20 @@ class RecordSource:
     """Reads, decodes and stacks records, and explains what goes wrong.
 
     Args:
-      numbers: int64 scalars, which records.
-      size: examples in a batch.
+      numbers: int64 vectors, which records make a batch.
+      size: examples in a batch, but the last.
       numbers_of: gives the numbers of the i-th batch once more.
 
     Yields:
       Stacked examples.
     """
     tf = preprocess.import_tensorflow()
-    dataset = map_records(self.index, numbers, self.decode)
-    batches = dataset.batch(size).prefetch(2).as_numpy_iterator()
+    if self.batched:
+      dataset = map_records(self.index, numbers, self.decode)
+    else:
+      dataset = map_records(self.index, numbers.unbatch(), self.decode)
+      dataset = dataset.batch(size)
+    batches = dataset.prefetch(2).as_numpy_iterator()
     for i in itertools.count():
       try:
         batch = next(batches, None)
@@ -155,7 +174,7 @@ class RecordSource:
     for number in numbers:
       record = self.index.read(number)
       try:
-        self.decode(tf.constant(record))
+        self.decode(tf.constant([record] if self.batched else record))
       except (tf.errors.OpError, ValueError) as error:
         path, place = self.index.locate(number)
         reason = str(getattr(error, "message", error)).strip().split("\n")[0]
@@ -167,12 +186,16 @@ class RecordSource:
   def _empty_batch(self) -> Batch:
     """Returns a batch without rows, for its names, shapes and types."""
     tf = preprocess.import_tensorflow()
-    example = self.decode(tf.constant(self.index.read(self.records[0])))
-    return {key: value.numpy()[None][:0] for key, value in example.items()}
+    record = self.index.read(self.records[0])
+    example = self.decode(tf.constant([record] if self.batched else record))
+    return {
+      key: (value if self.batched else value[None]).numpy()[:0]
+      for key, value in example.items()
+    }
 
 
 def map_records(
-  index: record_index.RecordIndex,
+  index: Index,
   numbers: "tf.data.Dataset",
   decode: Callable[["tf.Tensor"], dict[str, "tf.Tensor"]],
 ) -> "tf.data.Dataset":
@@ -180,17 +203,24 @@ def map_records(
 
   Args:
     index: records of the files.
-    numbers: int64 scalars, numbers in `index`.
-    decode: turns a serialized record into tensors.
+    numbers: int64 scalars or vectors, numbers in `index`.
+    decode: turns serialized records of the shape of `numbers` into tensors.
 
   Returns:
     A dataset of what `decode` returns.
   """
   tf = preprocess.import_tensorflow()
 
-  def read_and_decode(number: "tf.Tensor") -> dict[str, "tf.Tensor"]:
-    record = tf.numpy_function(index.read, [number], tf.string)
-    return decode(tf.ensure_shape(record, []))
+  def read(numbers: np.ndarray) -> np.ndarray:
+    # Arrays of numpy's own type of strings would lose zeros at their ends.
+    records = np.empty(numbers.shape, object)
+    for place, number in np.ndenumerate(numbers):
+      records[place] = index.read(number)
+    return records
+
+  def read_and_decode(numbers: "tf.Tensor") -> dict[str, "tf.Tensor"]:
+    records = tf.numpy_function(read, [numbers], tf.string)
+    return decode(tf.ensure_shape(records, numbers.shape))
 
   return numbers.map(
     read_and_decode, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True
@@ -198,24 +228,32 @@ def map_records(
 
 
 def shuffle(
-  position: "tf.Tensor", seed: int, records: np.ndarray
+  positions: "tf.Tensor", seed: int, records: np.ndarray
 ) -> "tf.Tensor":
-  """Finds which record stands at a position of the training stream.
+  """Finds which records stand at positions of the training stream.
 
   Args:
-    position: [] int64, step * batch size + row.
+    positions: [b] int64, step * batch size + row.
     seed: another one gives another order.
     records: [n] int64, the records of which each epoch is a permutation.
 
   Returns:
-    [] int64, one of the records.
+    [b] int64, some of the records.
   """
   tf = preprocess.import_tensorflow()
-  epoch, place = position // len(records), position % len(records)
-  place = tf.random.experimental.index_shuffle(
-    place, tf.stack([np.int64(seed), epoch]), np.int64(len(records) - 1)
+  epochs, places = positions // len(records), positions % len(records)
+  # `tf.random.experimental.index_shuffle` takes one seed only, although it says
+  # otherwise; this is what it calls.
+  columns = [
+    tf.fill(tf.shape(epochs), np.int64(x)) for x in (_SHUFFLE_SEED, seed)
+  ]
+  places = tf.raw_ops.RandomIndexShuffle(
+    index=places,
+    seed=tf.stack([*columns, epochs], axis=1),  # [b, 3]
+    max_index=np.int64(len(records) - 1),
+    rounds=4,
   )
-  return tf.gather(tf.constant(records), place)
+  return tf.gather(tf.constant(records), places)
 
 
 def _pad(batch: Batch, size: int) -> Batch:

@@ -5,19 +5,16 @@ import dataclasses
 import os
 import pathlib
 import shutil
-import time
 from typing import Any, TYPE_CHECKING
 
-from absl import logging
-
 from slot_attention.data import preprocess
+from slot_attention.data import progress as progress_lib
 
 if TYPE_CHECKING:
   import tensorflow_datasets as tfds
 
 # As in tensorflow_datasets: what stands in such a directory is not finished.
 _INCOMPLETE = "incomplete."
-_LOG_SECONDS = 30.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -112,7 +109,9 @@ def _write_splits(
   serializer = example_serializer.ExampleSerializer(
     features.get_serialized_info()
   )
-  progress = _Progress(sum(split.num_examples for split in splits.values()))
+  progress = progress_lib.Progress(
+    sum(split.num_examples for split in splits.values())
+  )
   infos = []
   for split_name, split in splits.items():
     template = tfds.core.ShardedFileTemplate(
@@ -122,11 +121,11 @@ def _write_splits(
       filetype_suffix="tfrecord",
     )
     records = (
-      progress.passed(serializer.serialize_example(features.encode_example(x)))
+      serializer.serialize_example(features.encode_example(x))
       for x in split.examples
     )
     shard_lengths = _shard_lengths(split.num_examples, examples_per_shard)
-    num_bytes = _write_shards(records, template, shard_lengths)
+    num_bytes = _write_shards(records, template, shard_lengths, progress)
     infos.append(
       tfds.core.SplitInfo(
         name=split_name,
@@ -155,6 +154,7 @@ def _write_shards(
   records: Iterable[bytes],
   template: "tfds.core.ShardedFileTemplate",
   shard_lengths: list[int],
+  progress: progress_lib.Progress,
 ) -> int:
   """Writes the files of a split and returns the bytes of their records."""
   tf = preprocess.import_tensorflow()
@@ -173,6 +173,7 @@ def _write_shards(
             f"only {written} came."
           )
         writer.write(record)
+        progress.count()
         num_bytes += len(record)
   if next(records, None) is not None:
     raise ValueError(
@@ -180,28 +181,3 @@ def _write_shards(
       "came."
     )
   return num_bytes
-
-
-class _Progress:
-  """Logs how many examples are written and how long the rest will take."""
-
-  def __init__(self, total: int):
-    self._total = total
-    self._done = 0
-    self._start = self._logged = time.monotonic()
-
-  def passed(self, record: bytes) -> bytes:
-    """Counts a record, logs now and then, and returns the record."""
-    self._done += 1
-    now = time.monotonic()
-    if now - self._logged >= _LOG_SECONDS or self._done == self._total:
-      self._logged = now
-      rate = self._done / max(now - self._start, 1e-6)
-      logging.info(
-        "%d of %d examples written, %.1f a second, %.0f s left.",
-        self._done,
-        self._total,
-        rate,
-        (self._total - self._done) / rate,
-      )
-    return record

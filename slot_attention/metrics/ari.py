@@ -53,7 +53,7 @@ def adjusted_rand_index(
   if mask is None:
     mask = jnp.ones(true_ids.shape, bool)
   true_ids = jnp.where(mask, true_ids, 0)
-  counts = _contingency(true_ids, predicted_ids, num_true, num_predicted, mask)
+  counts = contingency(true_ids, predicted_ids, num_true, num_predicted, mask)
   value = _index_from_counts(counts)
   if degenerate == "sklearn":
     value = jnp.where(_are_identical_partitions(counts), 1.0, value)
@@ -143,14 +143,26 @@ def both_indices(
   }
 
 
-def _contingency(
+def contingency(
   true_ids: jax.Array,
   predicted_ids: jax.Array,
   num_true: int,
   num_predicted: int,
   mask: jax.Array,
 ) -> jax.Array:
-  """Counts the points of every pair of labels; [b, true, predicted] float32."""
+  """Counts the points of every pair of labels.
+
+  Args:
+    true_ids: [b, n] int.
+    predicted_ids: [b, n] int.
+    num_true: Number of true labels, static.
+    num_predicted: Number of predicted labels, static.
+    mask: [b, n] bool, the points that count.
+
+  Returns:
+    [b, num_true, num_predicted] float32. A point with a label out of its range
+    is in none of them, so that the sum tells whether there is one.
+  """
   true = jax.nn.one_hot(true_ids, num_true) * mask[:, :, None]
   predicted = jax.nn.one_hot(predicted_ids, num_predicted)
   # Zeros and ones are exact in every format an accelerator may multiply in,

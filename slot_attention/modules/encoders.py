@@ -71,16 +71,20 @@ class ImageTokens(nn.Module):
     channels: see ConvEncoder; the MLP keeps the width of the last layer.
     strides: see ConvEncoder.
     padding: see ConvEncoder.
+    use_positions: False leaves the position embedding out (appendix B).
     remat: recompute the convolutions in the backward pass instead of keeping
       their activations.
     dtype: type of convolutions and matrix products; LayerNorm is float32.
+    layer_norm_epsilon: PyTorch's is 1e-5.
   """
 
   channels: Sequence[int] = (64, 64, 64, 64)
   strides: Sequence[int] = (1, 1, 1, 1)
   padding: str = "same"
+  use_positions: bool = True
   remat: bool = False
   dtype: jnp.dtype = jnp.float32
+  layer_norm_epsilon: float = mlp.LAYER_NORM_EPSILON
 
   @nn.compact
   def __call__(self, images: jax.Array) -> jax.Array:
@@ -100,7 +104,8 @@ class ImageTokens(nn.Module):
       dtype=self.dtype,
       name="encoder_cnn",
     )(images)
-    x = positions.SoftPositionEmbed(self.dtype, name="encoder_pos")(x)
-    x = mlp.layer_norm("layer_norm")(x)
+    if self.use_positions:
+      x = positions.SoftPositionEmbed(self.dtype, name="encoder_pos")(x)
+    x = mlp.layer_norm("layer_norm", self.layer_norm_epsilon)(x)
     width = self.channels[-1]
     return mlp.MLP(width, width, self.dtype, name="mlp")(x)

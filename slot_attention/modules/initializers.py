@@ -12,8 +12,9 @@ kernel_init = nn.initializers.glorot_uniform()
 class GaussianInitializer(nn.Module):
   """Draws slots from one Gaussian shared by all of them (Algorithm 1, line 2).
 
-  Mean and log standard deviation are learned. The number of slots is free at
-  every call, since no parameter depends on it.
+  Mean and log standard deviation are learned, or given at the call. The number
+  of slots is free at every call, since no parameter depends on it, unless each
+  slot has a Gaussian of its own.
 
   Attributes:
     num_slots: slots drawn when a call names no other number.
@@ -21,11 +22,13 @@ class GaussianInitializer(nn.Module):
     log_sigma_offset: added to the initial log standard deviation, which the
       original draws around 0. Below 0 the slots start more alike, so that less
       noise reaches a small model's predictions early on.
+    per_slot: whether each slot has its own Gaussian (paper A, Figure 9).
   """
 
   num_slots: int
   slot_size: int
   log_sigma_offset: float = 0.0
+  per_slot: bool = False
 
   @nn.compact
   def __call__(
@@ -33,6 +36,7 @@ class GaussianInitializer(nn.Module):
     batch_size: int,
     num_slots: int | None = None,
     noise: jax.Array | None = None,
+    gaussian: tuple[jax.Array, jax.Array] | None = None,
   ) -> jax.Array:
     """Draws the initial slots.
 
@@ -41,22 +45,24 @@ class GaussianInitializer(nn.Module):
       num_slots: k, or None for the number given to the constructor.
       noise: [b, k, d] standard normal draw that replaces the one from the rng
         stream "slots".
+      gaussian: mean and log standard deviation of each image's slots, both
+        [b, 1, d], in place of the learned ones.
 
     Returns:
       [b, k, d] float32 slots, `mu + exp(log_sigma) * noise`.
 
     Raises:
-      ValueError: the noise has another shape than [b, k, d].
+      ValueError: the noise has another shape than [b, k, d], or slots with
+        Gaussians of their own are wanted in another number.
     """
-    # Glorot over [1, 1, d]: fan_in 1, fan_out d, U(-.304, .304) at d = 64.
-    shape = (1, 1, self.slot_size)
-    mu = self.param("mu", kernel_init, shape)
-    log_sigma = self.param(
-      "log_sigma",
-      lambda key, shape: kernel_init(key, shape) + self.log_sigma_offset,
-      shape,
-    )
     num_slots = self.num_slots if num_slots is None else num_slots
+    if self.per_slot and num_slots != self.num_slots:
+      raise ValueError(
+        f"{num_slots} slots were asked for, but each of the {self.num_slots} "
+        f"has an initialisation of its own; use {self.num_slots}, or train "
+        "with model.slot_initialization=shared."
+      )
+    mu, log_sigma = self._learned() if gaussian is None else gaussian
     shape = (batch_size, num_slots, self.slot_size)
     if noise is None:
       noise = jax.random.normal(self.make_rng("slots"), shape)
@@ -70,3 +76,38 @@ class GaussianInitializer(nn.Module):
       jnp.broadcast_to(mu, shape)
       + jnp.exp(jnp.broadcast_to(log_sigma, shape)) * noise
     )
+
+  def _learned(self) -> tuple[jax.Array, jax.Array]:
+    """Returns mu and log sigma, both [1, 1 or k, d]."""
+    # Glorot over [1, 1, d]: fan_in 1, fan_out d, U(-.304, .304) at d = 64.
+    shape = (1, self.num_slots if self.per_slot else 1, self.slot_size)
+    mu = self.param("mu", kernel_init, shape)
+    log_sigma = self.param(
+      "log_sigma",
+      lambda key, shape: kernel_init(key, shape) + self.log_sigma_offset,
+      shape,
+    )
+    return mu, log_sigma
+
+
+class ZeroInitializer(nn.Module):
+  """Zeros, for slot modules that refine nothing; it has no parameters.
+
+  Attributes:
+    num_slots: slots returned when a call names no other number.
+    slot_size: width d of a slot.
+  """
+
+  num_slots: int
+  slot_size: int
+
+  @nn.compact
+  def __call__(
+    self,
+    batch_size: int,
+    num_slots: int | None = None,
+    noise: jax.Array | None = None,
+  ) -> jax.Array:
+    """Returns zeros [batch_size, k, d]; the noise is not used."""
+    num_slots = self.num_slots if num_slots is None else num_slots
+    return jnp.zeros((batch_size, num_slots, self.slot_size))

@@ -35,6 +35,17 @@ class MLP(nn.Module):
     )(nn.relu(x))
 
 
+def matrix(features: int, dtype: jnp.dtype, name: str) -> nn.Dense:
+  """Returns a linear map without bias."""
+  return nn.Dense(
+    features,
+    use_bias=False,
+    kernel_init=initializers.kernel_init,
+    dtype=dtype,
+    name=name,
+  )
+
+
 def layer_norm(
   name: str | None, epsilon: float = LAYER_NORM_EPSILON
 ) -> nn.LayerNorm:

@@ -1,12 +1,16 @@
 """The Slot Attention module (paper A, Algorithm 1)."""
 
+import dataclasses
+import functools
+from typing import Any
+
 from flax import linen as nn
 from flax import struct
 import jax
 import jax.numpy as jnp
 
 from slot_attention.modules import gru
-from slot_attention.modules import initializers
+from slot_attention.modules import iteration
 from slot_attention.modules import mlp
 from slot_attention.modules import update_normalization
 
@@ -26,6 +30,30 @@ class SlotOutput(struct.PyTreeNode):
   slots_per_iteration: jax.Array
 
 
+@dataclasses.dataclass(frozen=True)
+class Ablations:
+  """What paper A, appendix B, takes away; the default is Algorithm 1.
+
+  Attributes:
+    softmax_axis: "slots", which compete; or "inputs", as in self-attention,
+      where each slot's attention sums to one on its own (Figure 10), so that
+      there is nothing left for a weighted mean to normalise.
+    temperature: what logits are divided by (Figure 15); 0 for sqrt(slot_size).
+    epsilon_placement: "attention", where it is added to every value; or "savi",
+      SAVi's, where it is added to their sum (Figure 16).
+    use_gru: False takes the updates of line 8 as the next slots (Figure 11).
+    use_mlp: False leaves line 10 out (Figure 14).
+    use_layer_norm: False leaves all three LayerNorms out (Figure 13).
+  """
+
+  softmax_axis: str = "slots"
+  temperature: float = 0.0
+  epsilon_placement: str = "attention"
+  use_gru: bool = True
+  use_mlp: bool = True
+  use_layer_norm: bool = True
+
+
 class SlotAttention(nn.Module):
   """Iterated attention in which slots compete for inputs.
 
@@ -37,6 +65,7 @@ class SlotAttention(nn.Module):
     normalization: key of `update_normalization.NORMALIZATIONS`.
     num_train_slots: k in training; what scaled_mean scales by.
     layer_norm_epsilon: of the three LayerNorms here; PyTorch's is 1e-5.
+    ablations: what is left out.
     gradient: "all" iterations, or the "last" one only: slots, and statistics of
       the normalisation, are constants before it.
     remat: recompute each iteration in the backward pass.
@@ -51,6 +80,7 @@ class SlotAttention(nn.Module):
   normalization: str = "weighted_mean"
   num_train_slots: int = 1
   layer_norm_epsilon: float = mlp.LAYER_NORM_EPSILON
+  ablations: Ablations = Ablations()
   gradient: str = "all"
   remat: bool = False
   dtype: jnp.dtype = jnp.float32
@@ -77,54 +107,45 @@ class SlotAttention(nn.Module):
     Raises:
       ValueError: fewer than one iteration is asked for.
     """
-    if num_iterations is None:
-      num_iterations = self.num_iterations
-    if num_iterations < 1:
-      raise ValueError(
-        f"num_iterations is {num_iterations}; Slot Attention needs at least 1."
-      )
     # k and v do not depend on the slots: once per call (lines 1 and 5).
-    inputs = mlp.layer_norm("norm_inputs", self.layer_norm_epsilon)(inputs)
-    keys = self._project("project_k")(inputs)  # [b, n, d]
-    values = self._project("project_v")(inputs)  # [b, n, d]
+    if self.ablations.use_layer_norm:
+      inputs = mlp.layer_norm("norm_inputs", self.layer_norm_epsilon)(inputs)
+    project = functools.partial(mlp.matrix, self.slot_size, self.dtype)
+    keys = project("project_k")(inputs)  # [b, n, d]
+    values = project("project_v")(inputs)  # [b, n, d]
     step_class = (
       nn.remat(_Iteration, static_argnums=(5,)) if self.remat else _Iteration
     )
     normalization = update_normalization.NORMALIZATIONS[self.normalization](
-      self.epsilon, self.num_train_slots, self.dtype, name="normalization"
+      self.epsilon,
+      self.num_train_slots,
+      self.dtype,
+      self.ablations.epsilon_placement,
+      name="normalization",
     )
     step = step_class(
       self.slot_size,
       self.mlp_hidden_size,
       normalization,
       self.layer_norm_epsilon,
+      self.ablations,
       self.dtype,
       name="iteration",
     )
-    attention_per_iteration, slots_per_iteration = [], []
-    statistics = None
-    for i in range(num_iterations):
-      if self.gradient == "last" and i == num_iterations - 1:
-        slots, statistics = jax.lax.stop_gradient((slots, statistics))
-      slots, attention, statistics = step(
-        slots, keys, values, statistics, train
-      )
-      attention_per_iteration.append(attention)
-      slots_per_iteration.append(slots)
-    return SlotOutput(
-      slots,
-      jnp.stack(attention_per_iteration, axis=1),
-      jnp.stack(slots_per_iteration, axis=1),
-    )
 
-  def _project(self, name: str) -> nn.Dense:
-    return nn.Dense(
-      self.slot_size,
-      use_bias=False,
-      kernel_init=initializers.kernel_init,
-      dtype=self.dtype,
-      name=name,
+    def advance(state: Any) -> Any:
+      slots, attention, statistics = step(
+        state[0], keys, values, state[1], train
+      )
+      return (slots, statistics), attention, slots
+
+    attention, slots = iteration.refine(
+      advance,
+      (slots, None),
+      self.num_iterations if num_iterations is None else num_iterations,
+      jax.lax.stop_gradient if self.gradient == "last" else None,
     )
+    return SlotOutput(slots[:, -1], attention, slots)
 
 
 class _Iteration(nn.Module):
@@ -134,6 +155,7 @@ class _Iteration(nn.Module):
   mlp_hidden_size: int
   normalization: update_normalization.UpdateNormalization
   layer_norm_epsilon: float
+  ablations: Ablations
   dtype: jnp.dtype
 
   @nn.compact
@@ -146,25 +168,31 @@ class _Iteration(nn.Module):
     train: bool,
   ) -> tuple[jax.Array, jax.Array, update_normalization.Statistics | None]:
     """Returns the next slots [b, k, d], attention [b, k, n], statistics."""
+    ablations = self.ablations
     previous = slots
-    slots = mlp.layer_norm("norm_slots", self.layer_norm_epsilon)(slots)
-    queries = nn.Dense(
-      self.slot_size,
-      use_bias=False,
-      kernel_init=initializers.kernel_init,
-      dtype=self.dtype,
-      name="project_q",
-    )(slots)
-    queries = queries * self.slot_size**-0.5
+    queries = mlp.matrix(self.slot_size, self.dtype, "project_q")(
+      self._layer_norm("norm_slots", slots)
+    )
+    queries = queries / (ablations.temperature or self.slot_size**0.5)
     logits = jnp.einsum(
       "bkd,bnd->bkn", queries, keys, preferred_element_type=jnp.float32
     )
-    attention = nn.softmax(logits, axis=1)  # Slots compete: over k.
+    axis = {"slots": 1, "inputs": 2}[ablations.softmax_axis]
+    attention = nn.softmax(logits, axis=axis)
     updates, statistics = self.normalization(
       attention, values, statistics, train
     )
-    slots = gru.GRUCell(self.dtype, name="gru")(previous, updates)
-    residual = mlp.MLP(
-      self.mlp_hidden_size, self.slot_size, self.dtype, name="mlp"
-    )(mlp.layer_norm("norm_mlp", self.layer_norm_epsilon)(slots))
-    return slots + residual.astype(jnp.float32), attention, statistics
+    slots = updates
+    if ablations.use_gru:
+      slots = gru.GRUCell(self.dtype, name="gru")(previous, updates)
+    if ablations.use_mlp:
+      residual = mlp.MLP(
+        self.mlp_hidden_size, self.slot_size, self.dtype, name="mlp"
+      )(self._layer_norm("norm_mlp", slots))
+      slots = slots + residual.astype(jnp.float32)
+    return slots, attention, statistics
+
+  def _layer_norm(self, name: str, slots: jax.Array) -> jax.Array:
+    if not self.ablations.use_layer_norm:
+      return slots
+    return mlp.layer_norm(name, self.layer_norm_epsilon)(slots)

@@ -25,11 +25,13 @@ class UpdateNormalization(nn.Module):
       is renormalised.
     num_train_slots: k in training.
     dtype: type of the product with the values; all else is float32.
+    epsilon_placement: "attention", or "savi": added to the sum over the inputs.
   """
 
   epsilon: float = 1e-8
   num_train_slots: int = 1
   dtype: jnp.dtype = jnp.float32
+  epsilon_placement: str = "attention"
 
   def __call__(
     self,
@@ -65,14 +67,16 @@ class WeightedMean(UpdateNormalization):
   """Paper A, Algorithm 1, lines 6-7: weights sum to one over the inputs.
 
   Epsilon is added before the renormalisation, so a slot that wins nothing gets
-  the plain mean of the values.
+  the plain mean of the values. With SAVi's placement it gets nothing.
   """
 
   def __call__(self, attention, values, statistics=None, train=False):
     """See `UpdateNormalization`."""
     del statistics, train
-    weights = attention + self.epsilon
-    weights = weights / jnp.sum(weights, axis=-1, keepdims=True)
+    in_sum = self.epsilon_placement == "savi"
+    weights = attention if in_sum else attention + self.epsilon
+    total = jnp.sum(weights, axis=-1, keepdims=True)
+    weights = weights / (total + self.epsilon if in_sum else total)
     return self.weigh(weights, values), None
 
 

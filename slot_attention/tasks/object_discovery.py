@@ -11,9 +11,17 @@ import numpy as np
 
 from slot_attention import figures
 from slot_attention import losses
+from slot_attention import scene_views
+from slot_attention import slot_figures
 from slot_attention.metrics import ari
+from slot_attention.metrics import health
+from slot_attention.metrics import segmentation
 from slot_attention.modules import decoders
 from slot_attention.tasks import base
+
+_MAX_ENTITIES = 10  # Objects of the Multi-Object Datasets, at most.
+# Not defined for images without objects, and for an image on its own.
+_MAY_BE_UNDEFINED = ("mbo", "miou", "mask_similarity")
 
 
 class SlotAttentionAutoEncoder(base.SlotModel):
@@ -32,6 +40,7 @@ class SlotAttentionAutoEncoder(base.SlotModel):
     num_iterations: int | None = None,
     slot_noise: jax.Array | None = None,
     train: bool = False,
+    inputs: jax.Array | None = None,
   ) -> dict[str, jax.Array]:
     """Reconstructs images.
 
@@ -41,22 +50,37 @@ class SlotAttentionAutoEncoder(base.SlotModel):
       num_iterations: t.
       slot_noise: [b, k, d].
       train: whether in training.
+      inputs: [b, n, c].
 
     Returns:
-      `reconstruction` [b, h, w, 3], `slot_reconstructions` [b, k, h, w, 3],
-      `masks` [b, k, h, w], `attention` [b, t, k, n] and `slots` [b, k, d].
+      What `decode` returns, `attention` [b, t, k, n], `slots` [b, k, d] and
+      `slots_per_iteration` [b, t, k, d].
     """
     output = self.infer_slots(
-      images, num_slots, num_iterations, slot_noise, train
+      images, num_slots, num_iterations, slot_noise, train, inputs
     )
-    colors, mask_logits = self.decoder(output.slots)
+    return self.decode(output.slots) | {
+      "attention": output.attention,
+      "slots": output.slots,
+      "slots_per_iteration": output.slots_per_iteration,
+    }
+
+  def decode(self, slots: jax.Array) -> dict[str, jax.Array]:
+    """Draws slots.
+
+    Args:
+      slots: [b, k, d], after any iteration.
+
+    Returns:
+      `reconstruction` [b, h, w, 3], `slot_reconstructions` [b, k, h, w, 3] and
+      `masks` [b, k, h, w].
+    """
+    colors, mask_logits = self.decoder(slots)
     reconstruction, masks = decoders.combine_slots(colors, mask_logits)
     return {
       "reconstruction": reconstruction,
       "slot_reconstructions": colors,
       "masks": masks,
-      "attention": output.attention,
-      "slots": output.slots,
     }
 
 
@@ -73,6 +97,7 @@ class ObjectDiscovery(base.SlotTask):
           model.decoder_resolution,
           model.decoder_channels,
           model.decoder_strides,
+          model.conv_padding,
           base.compute_dtype(config),
         ),
       ),
@@ -81,12 +106,23 @@ class ObjectDiscovery(base.SlotTask):
   def loss(
     self, variables: Mapping[str, Any], batch: base.Batch, rngs: base.Rngs
   ) -> tuple[jax.Array, tuple[dict[str, jax.Array], dict[str, Any]]]:
-    """Returns the squared error, mean over batch, pixels and channels."""
-    outputs, state = self.apply_train(variables, batch["image"], rngs)
-    errors = losses.mean_squared_error(
-      outputs["reconstruction"], batch["image"]
-    )
-    return jnp.mean(errors), ({}, state)
+    """Returns the squared error, mean over batch, pixels and channels.
+
+    With model.stepwise_loss it is the mean over all iterations too.
+    """
+    images = batch["image"]
+    outputs, state = self.apply_train(variables, images, rngs)
+    reconstructions = [outputs["reconstruction"]]
+    if self.config.model.stepwise_loss:
+      earlier = outputs["slots_per_iteration"][:, :-1]
+      reconstructions += [
+        self.model.apply(variables, earlier[:, i], method="decode")[
+          "reconstruction"
+        ]
+        for i in range(earlier.shape[1])
+      ]
+    errors = [losses.mean_squared_error(x, images) for x in reconstructions]
+    return jnp.mean(jnp.stack(errors)), ({}, state)
 
   def eval_step(
     self,
@@ -95,67 +131,115 @@ class ObjectDiscovery(base.SlotTask):
     rngs: base.Rngs,
     num_slots: int | None = None,
     num_iterations: int | None = None,
+    inputs: jax.Array | None = None,
   ) -> dict[str, jax.Array]:
-    """Returns the squared error and, where the data has masks, ARI."""
+    """Returns squared error, slot usage and, with masks, ARI, mBO, mIoU."""
     outputs = self.predict(
-      variables, batch["image"], rngs, num_slots, num_iterations
+      variables,
+      batch["image"],
+      rngs,
+      num_slots,
+      num_iterations,
+      inputs=inputs,
     )
+    b, k = outputs["masks"].shape[:2]
+    # [b, k, h, w] -> [b, h * w]
+    labels = jnp.argmax(outputs["masks"], axis=1).reshape(b, -1)
     result = {
       "mse": losses.mean_squared_error(
         outputs["reconstruction"], batch["image"]
       )
-    }
+    } | health.slot_health(labels, k, batch["valid"])
     if "segmentation" in batch:
-      b, k = outputs["masks"].shape[:2]
-      result |= ari.both_indices(
-        batch["segmentation"].reshape(b, -1),  # [b, h, w] -> [b, h * w]
-        jnp.argmax(outputs["masks"], axis=1).reshape(b, -1),
-        self.config.data.max_num_objects,
-        k,
-      )
+      true_ids = batch["segmentation"].reshape(b, -1)  # [b, h, w] -> [b, h * w]
+      ids = (true_ids, labels, self._max_id(), k)
+      result |= ari.both_indices(*ids) | segmentation.overlaps(*ids)
     return result
 
   def summarize(self, outputs: Mapping[str, np.ndarray]) -> dict[str, float]:
-    """Returns the mean of every per-image value; loss is the mse."""
-    scalars = {name: float(np.mean(rows)) for name, rows in outputs.items()}
-    return {"loss": scalars["mse"]} | scalars
+    """Returns the mean of every per-image value; loss is the mse.
+
+    Images without objects have no mBO and no mIoU: they are left out of these
+    means and counted as `mbo_undefined` and `miou_undefined`.
+
+    Args:
+      outputs: [n] each, of `eval_step`.
+
+    Returns:
+      Scalars by name.
+
+    Raises:
+      ValueError: a segmentation holds a larger id than the metrics count.
+    """
+    # The index is defined for every image whose ids are in range.
+    out_of_range = np.isnan(outputs.get("ari", 0.0)).sum()
+    if out_of_range:
+      raise ValueError(
+        f"The segmentations of {out_of_range} images hold ids above "
+        f"{self._max_id()}, which no metric counts; set config.data.num_targets"
+        " to the largest id of the data."
+      )
+    scalars = {"loss": float(np.mean(outputs["mse"]))}
+    for name, rows in outputs.items():
+      undefined = np.isnan(rows) & (name in _MAY_BE_UNDEFINED)
+      if undefined.any():
+        scalars[f"{name}_undefined"] = int(undefined.sum())
+      if not undefined.all():
+        scalars[name] = float(np.mean(rows[~undefined]))
+    return scalars
+
+  def figure_outputs(
+    self, variables: Mapping[str, Any], outputs: Mapping[str, jax.Array]
+  ) -> dict[str, jax.Array]:
+    """Adds what `decode` makes of every iteration: `..._per_iteration`."""
+    # [b, t, k, d] -> [t, b, k, d]; one iteration at a time fits into memory.
+    decoded = jax.lax.map(
+      lambda slots: self.model.apply(variables, slots, method="decode"),
+      jnp.moveaxis(outputs["slots_per_iteration"], 1, 0),
+    )
+    return dict(outputs) | {
+      f"{name}_per_iteration": jnp.moveaxis(rows, 0, 1)  # [b, t, ...]
+      for name, rows in decoded.items()
+    }
 
   def figures(
     self, outputs: Mapping[str, np.ndarray], batch: Mapping[str, np.ndarray]
   ) -> dict[str, list[np.ndarray]]:
-    """Draws Figure 3a: image, reconstruction, masks and slots."""
+    """Draws Figures 3a, 3b and 3c; see `slot_figures`."""
+    examples = self._examples(outputs, batch)
     return {
-      "slots": [
-        _slots_figure(*example)
-        for example in zip(
-          batch["image"],
-          outputs["reconstruction"],
-          outputs["slot_reconstructions"],
-          outputs["masks"],
-          strict=True,
+      "slots": [slot_figures.decomposition(example) for example in examples],
+      "attention": [
+        figures.attention_grid(
+          figures.enlarge(example["image"]), example["attention_maps"]
         )
-      ]
+        for example in examples
+      ],
+      "iterations": [slot_figures.iterations(example) for example in examples],
     }
 
+  def scenes(
+    self, outputs: Mapping[str, np.ndarray], batch: Mapping[str, np.ndarray]
+  ) -> list[scene_views.Scene]:
+    """Lays examples out for animations and pages; see `base.Task`."""
+    return [
+      slot_figures.scene(example) for example in self._examples(outputs, batch)
+    ]
 
-def _slots_figure(
-  image: np.ndarray,
-  reconstruction: np.ndarray,
-  slot_reconstructions: np.ndarray,
-  masks: np.ndarray,
-) -> np.ndarray:
-  """[h, w, 3], [h, w, 3], [k, h, w, 3], [k, h, w] -> uint8 [H, W, 3]."""
-  # Unattended parts are white, as in the paper.
-  slots = [
-    mask[..., None] * picture + (1.0 - mask[..., None])
-    for mask, picture in zip(masks, slot_reconstructions, strict=True)
-  ]
-  pictures = [image, reconstruction, *slots]
-  pictures = [np.clip(picture, -1.0, 1.0) for picture in pictures]
-  # Slots start at 1: 0 is black in the palette.
-  pictures.insert(2, figures.segmentation_colors(masks.argmax(axis=0) + 1))
-  names = [f"slot {i}" for i in range(len(masks))]
-  return figures.image_grid(
-    [[figures.enlarge(picture) for picture in pictures]],
-    column_labels=["image", "reconstruction", "masks", *names],
-  )
+  def _examples(
+    self, outputs: Mapping[str, np.ndarray], batch: Mapping[str, np.ndarray]
+  ) -> list[slot_figures.Example]:
+    maps = {"attention_maps": self.attention_maps(outputs["attention"])}
+    rows = dict(batch) | dict(outputs) | maps
+    return [
+      {name: values[i] for name, values in rows.items()}
+      for i in range(len(rows["image"]))
+    ]
+
+  def _max_id(self) -> int:
+    """Returns the largest segment id that the metrics count.
+
+    Ids are as in the source: a scene of few objects may hold the largest.
+    """
+    data = self.config.data
+    return max(_MAX_ENTITIES, data.num_targets, data.max_num_objects)

@@ -1,7 +1,6 @@
 """Set prediction: properties of objects (paper A, sections 2.3 and 4.2)."""
 
 from collections.abc import Mapping
-import math
 from typing import Any
 
 from flax import linen as nn
@@ -12,34 +11,28 @@ import numpy as np
 
 from slot_attention import figures
 from slot_attention import losses
+from slot_attention import scene_views
+from slot_attention import set_figures
 from slot_attention.metrics import ari
 from slot_attention.metrics import average_precision
+from slot_attention.metrics import health
 from slot_attention.modules import mlp
 from slot_attention.tasks import base
 
 NUM_PROPERTIES = average_precision.NUM_FEATURES
-
-# TFDS' order of the classes, as in the one-hots of `batch["target"]`.
-_CLASS_NAMES = {
-  "size": ("small", "large"),
-  "color": (
-    *("gray", "blue", "brown", "yellow"),
-    *("red", "green", "purple", "cyan"),
-  ),
-  "material": ("rubber", "metal"),
-  "shape": ("cube", "sphere", "cylinder"),
-}
-_PRESENT = 0.5  # Predictions less sure than this are not listed in figures.
 
 
 class SetPredictionModel(base.SlotModel):
   """Encoder, slots and a head shared by all slots (paper A, appendix E.4).
 
   Attributes:
+    head: "joint", one MLP with sigmoids, or "split", that of paper B's code:
+      coordinates apart from the other properties, and softmax over classes.
     head_hidden_size: hidden width of the head.
     dtype: type of the head's matrix products.
   """
 
+  head: str = "joint"
   head_hidden_size: int = 64
   dtype: jnp.dtype = jnp.float32
 
@@ -51,6 +44,7 @@ class SetPredictionModel(base.SlotModel):
     num_iterations: int | None = None,
     slot_noise: jax.Array | None = None,
     train: bool = False,
+    inputs: jax.Array | None = None,
   ) -> dict[str, jax.Array]:
     """Predicts a set of objects.
 
@@ -60,22 +54,54 @@ class SetPredictionModel(base.SlotModel):
       num_iterations: t.
       slot_noise: [b, k, d].
       train: whether in training.
+      inputs: [b, n, c].
 
     Returns:
-      `predictions` [b, k, 19] float32 in (0, 1), `attention` [b, t, k, n] and
-      `slots` [b, k, d].
+      `predictions` [b, k, 19] float32 in (0, 1), `predictions_per_iteration`
+      [b, t, k, 19], `attention` [b, t, k, n], `slots` [b, k, d] and
+      `slots_per_iteration` [b, t, k, d].
     """
     output = self.infer_slots(
-      images, num_slots, num_iterations, slot_noise, train
+      images, num_slots, num_iterations, slot_noise, train, inputs
     )
-    logits = mlp.MLP(
-      self.head_hidden_size, NUM_PROPERTIES, self.dtype, name="mlp_classifier"
-    )(output.slots)
+    if self.head == "joint":
+      predictions = nn.sigmoid(
+        self._logits(
+          "mlp_classifier", NUM_PROPERTIES, output.slots_per_iteration
+        )
+      )
+    else:
+      predictions = self._split_head(output.slots_per_iteration)
     return {
-      "predictions": nn.sigmoid(logits.astype(jnp.float32)),
+      "predictions": predictions[:, -1],
+      "predictions_per_iteration": predictions,
       "attention": output.attention,
       "slots": output.slots,
+      "slots_per_iteration": output.slots_per_iteration,
     }
+
+  def _logits(self, name: str, size: int, slots: jax.Array) -> jax.Array:
+    """[b, t, k, d] -> [b, t, k, size] float32."""
+    head = mlp.MLP(self.head_hidden_size, size, self.dtype, name=name)
+    return head(slots).astype(jnp.float32)
+
+  def _split_head(self, slots: jax.Array) -> jax.Array:
+    """[b, t, k, d] -> [b, t, k, 19]."""
+    first = average_precision.COORDINATES.stop
+    coordinates = self._logits("mlp_coordinates", first, slots)
+    logits = self._logits("mlp_properties", NUM_PROPERTIES - first, slots)
+    presence = average_precision.PRESENCE - first
+    return jnp.concatenate(
+      [
+        nn.sigmoid(coordinates),
+        *(
+          nn.softmax(logits[..., classes.start - first : classes.stop - first])
+          for classes in average_precision.ATTRIBUTES.values()
+        ),
+        nn.sigmoid(logits[..., presence : presence + 1]),
+      ],
+      axis=-1,
+    )
 
 
 class SetPrediction(base.SlotTask):
@@ -86,6 +112,7 @@ class SetPrediction(base.SlotTask):
       config,
       SetPredictionModel(
         **base.build_slots(config),
+        head=config.model.head,
         head_hidden_size=config.model.head_hidden_size,
         dtype=base.compute_dtype(config),
       ),
@@ -94,12 +121,48 @@ class SetPrediction(base.SlotTask):
   def loss(
     self, variables: Mapping[str, Any], batch: base.Batch, rngs: base.Rngs
   ) -> tuple[jax.Array, tuple[dict[str, jax.Array], dict[str, Any]]]:
-    """Returns the set loss, mean over the batch; see `base.Task.loss`."""
+    """Returns the set loss, mean over the batch; see `base.Task.loss`.
+
+    With model.stepwise_loss it is the mean over all iterations too.
+    """
     outputs, state = self.apply_train(variables, batch["image"], rngs)
-    per_example, _ = losses.set_loss(
-      outputs["predictions"], batch["target"], self.config.model.matching
-    )
+    predictions, targets = outputs["predictions"], batch["target"]
+    if self.config.model.stepwise_loss:
+      predictions = outputs["predictions_per_iteration"]
+      num_iterations = predictions.shape[1]
+      # [b, t, k, 19] -> [b * t, k, 19]
+      predictions = predictions.reshape(-1, *predictions.shape[2:])
+      targets = jnp.repeat(targets, num_iterations, axis=0)
+    per_example, _ = self.set_loss(predictions, targets)
     return jnp.mean(per_example), ({}, state)
+
+  def set_loss(
+    self,
+    predictions: jax.Array,
+    targets: jax.Array,
+    matching: str | None = None,
+  ) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
+    """Returns the loss in the coordinates that the config names.
+
+    Outside of it, coordinates are always (x + 3) / 6. The range [-1, 1] is
+    paper B's (section 4.1), other scales are paper A's (appendix C.2).
+
+    Args:
+      predictions: [b, k, 19] in (0, 1).
+      targets: [b, o, 19] in [0, 1]; padding rows stay zero in every range.
+      matching: a key of `matching.METHODS`, or None for the configured one.
+
+    Returns:
+      See `losses.set_loss`.
+    """
+    model = self.config.model
+    low = -1.0 if model.coordinate_range == "symmetric" else 0.0
+    real = targets[..., average_precision.PRESENCE :] != 0  # [b, o, 1]
+    return losses.set_loss(
+      _rescale(predictions, low, model.coordinate_scale),
+      _rescale(targets, low, model.coordinate_scale) * real,
+      matching or model.matching,
+    )
 
   def eval_step(
     self,
@@ -108,13 +171,19 @@ class SetPrediction(base.SlotTask):
     rngs: base.Rngs,
     num_slots: int | None = None,
     num_iterations: int | None = None,
+    inputs: jax.Array | None = None,
   ) -> dict[str, jax.Array]:
     """Returns predictions, targets, loss, matching and, with masks, ARI."""
     outputs = self.predict(
-      variables, batch["image"], rngs, num_slots, num_iterations
+      variables,
+      batch["image"],
+      rngs,
+      num_slots,
+      num_iterations,
+      inputs=inputs,
     )
-    loss, (rows, columns) = losses.set_loss(
-      outputs["predictions"], batch["target"], self.config.model.matching
+    loss, (rows, columns) = self.set_loss(
+      outputs["predictions"], batch["target"]
     )
     result = {
       "predictions": outputs["predictions"],
@@ -123,11 +192,15 @@ class SetPrediction(base.SlotTask):
       "rows": rows,
       "columns": columns,
     }
+    if self.config.slot_module == "slot_mlp":  # It has no attention.
+      return result
+    labels = jnp.argmax(outputs["attention"][:, -1], axis=1)  # [b, n]
+    num_slots = outputs["attention"].shape[2]
+    result |= health.slot_health(labels, num_slots, batch["valid"])
     if "segmentation" in batch:
       result |= _attention_ari(
         batch["segmentation"],
-        outputs["attention"],
-        self._grid(),
+        self.attention_maps(outputs["attention"][:, -1]),
         batch["target"].shape[1],
       )
     return result
@@ -146,24 +219,24 @@ class SetPrediction(base.SlotTask):
       outputs["columns"],
     )
     scalars |= {f"accuracy_{name}": value for name, value in accuracy.items()}
-    for name in ("ari", "ari_fg"):
-      if name in outputs:
-        scalars[name] = float(np.mean(outputs[name]))
+    for name in ("ari", "ari_fg", *health.NAMES):
+      rows = outputs.get(name, np.array([]))
+      rows = rows[~np.isnan(rows)]  # An image alone is like no other.
+      if rows.size:
+        scalars[name] = float(np.mean(rows))
     return scalars
 
   def figures(
     self, outputs: Mapping[str, np.ndarray], batch: Mapping[str, np.ndarray]
   ) -> dict[str, list[np.ndarray]]:
     """Draws predicted against true objects, and attention per iteration."""
-    attention = outputs["attention"]
-    # [b, t, k, n] -> [b, t, k, h', w']
-    attention = attention.reshape(*attention.shape[:3], *self._grid())
-    _, (rows, columns) = losses.set_loss(
+    attention = self.attention_maps(outputs["attention"])
+    _, (rows, columns) = self.set_loss(
       outputs["predictions"], batch["target"], "scipy"
     )
     return {
       "objects": [
-        _objects_figure(*example)
+        set_figures.objects_figure(*example)
         for example in zip(
           batch["image"],
           outputs["predictions"],
@@ -180,108 +253,52 @@ class SetPrediction(base.SlotTask):
       ],
     }
 
-  def _grid(self) -> tuple[int, int]:
-    """Returns (h', w'), the layout of the attention maps."""
-    stride = math.prod(self.config.model.encoder_strides)
-    height, width = self.config.data.resolution
-    return -(-height // stride), -(-width // stride)
+  def scenes(
+    self, outputs: Mapping[str, np.ndarray], batch: Mapping[str, np.ndarray]
+  ) -> list[scene_views.Scene]:
+    """Lays examples out for animations and pages; see `base.Task`."""
+    return [
+      set_figures.scene(*example)
+      for example in zip(
+        batch["image"],
+        self.figures(outputs, batch)["objects"],
+        outputs["predictions"],
+        self.attention_maps(outputs["attention"]),
+        strict=True,
+      )
+    ]
+
+
+def _rescale(objects: jax.Array, low: float, scale: float) -> jax.Array:
+  """Maps coordinates from [0, 1] to [low, 1] times scale; [b, k, 19]."""
+  first = average_precision.COORDINATES.stop
+  coordinates = objects[..., :first] * (1.0 - low) + low
+  return jnp.concatenate([coordinates * scale, objects[..., first:]], axis=-1)
 
 
 def _attention_ari(
-  segmentation: jax.Array,
-  attention: jax.Array,
-  grid: tuple[int, int],
-  num_objects: int,
+  segmentation: jax.Array, attention: jax.Array, num_objects: int
 ) -> dict[str, jax.Array]:
   """Scores the last attention maps as a segmentation (paper A, section 4.2).
 
   Args:
     segmentation: [b, h, w] int32, 0 = background.
-    attention: [b, t, k, n].
-    grid: (h', w') with h'w' = n.
+    attention: [b, k, h', w'].
     num_objects: o, the largest id.
 
   Returns:
     `ari` over all pixels and `ari_fg` over the objects' pixels, both [b].
   """
+  b, k, *grid = attention.shape
   rows, columns = (
     jnp.arange(small) * full // small
     for small, full in zip(grid, segmentation.shape[1:], strict=True)
   )
   true_ids = segmentation[:, rows[:, None], columns[None, :]]  # [b, h', w']
-  true_ids = true_ids.reshape(true_ids.shape[0], -1)  # [b, n]
-  predicted_ids = jnp.argmax(attention[:, -1], axis=1)  # [b, n]
+  predicted_ids = jnp.argmax(attention, axis=1)  # [b, h', w']
   return ari.both_indices(
-    true_ids, predicted_ids, num_objects, attention.shape[2]
+    true_ids.reshape(b, -1),  # [b, h', w'] -> [b, n]
+    predicted_ids.reshape(b, -1),
+    num_objects,
+    k,
   )
-
-
-def _objects_figure(
-  image: np.ndarray,
-  predictions: np.ndarray,
-  target: np.ndarray,
-  rows: np.ndarray,
-  columns: np.ndarray,
-  attention: np.ndarray,
-) -> np.ndarray:
-  """Draws one image with its predicted and its true objects.
-
-  Args:
-    image: [h, w, 3] in [-1, 1].
-    predictions: [k, 19].
-    target: [o, 19].
-    rows: [min(o, k)] matched targets.
-    columns: [min(o, k)] the predictions matched to them.
-    attention: [k, h', w'] of the last iteration; a prediction's number stands
-      at its centre of mass.
-
-  Returns:
-    uint8 [H, W, 3].
-  """
-  presence = average_precision.PRESENCE
-  listed = np.flatnonzero(predictions[:, presence] > _PRESENT)
-  real = np.flatnonzero(target[:, presence] != 0)
-  match = dict(zip(columns.tolist(), rows.tolist(), strict=True))
-  correct = {
-    slot: row
-    for slot, row in match.items()
-    if row in real and _describe(predictions[slot]) == _describe(target[row])
-  }
-  marks = [
-    figures.Label(str(slot), _center(attention[slot], image.shape))
-    for slot in listed
-  ]
-  return figures.set_prediction_panel(
-    figures.draw_objects(image, marks),
-    [
-      f"{slot}: {_describe(predictions[slot])} "
-      f"{predictions[slot, presence]:.2f}"
-      for slot in listed
-    ],
-    [_describe(target[row]) for row in real],
-    [slot in correct for slot in listed],
-    [row in correct.values() for row in real],
-    scale=1,
-  )
-
-
-def _describe(properties: np.ndarray) -> str:
-  """[19] -> "large red metal sphere"."""
-  return " ".join(
-    names[int(np.argmax(properties[average_precision.ATTRIBUTES[attribute]]))]
-    for attribute, names in _CLASS_NAMES.items()
-  )
-
-
-def _center(
-  attention: np.ndarray, image_shape: tuple[int, ...]
-) -> tuple[float, float]:
-  """Returns the centre of mass (x, y) of [h', w'], in pixels of the image."""
-  weights = attention / max(attention.sum(), 1e-8)
-  y, x = (
-    (weights.sum(axis=other) * (np.arange(cells) + 0.5)).sum() * pixels / cells
-    for other, cells, pixels in zip(
-      (1, 0), weights.shape, image_shape[:2], strict=True
-    )
-  )
-  return float(x), float(y)

@@ -91,6 +91,17 @@ def test_values_are_those_of_stock_tfds(clevr_directory):
       np.testing.assert_array_equal(batch[key][0], value)
 
 
+def test_nearest_pixels_instead_of_interpolation(clevr_directory):
+  source = open_split(
+    clevr_directory, "validation", resolution=(8, 9), interpolation="nearest"
+  )
+  batch = next(source.eval_batches(1, ALL_ROWS))
+  image = clevr_directory.examples["validation"][0]["image"][::3, ::4]
+  np.testing.assert_allclose(
+    batch["image"][0], image / 127.5 - 1.0, rtol=0, atol=1e-6
+  )
+
+
 def test_splits_have_nothing_in_common(clevr_directory):
   seen = {
     split: numbers(

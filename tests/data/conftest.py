@@ -1,8 +1,11 @@
-"""A small CLEVR directory, written once for all tests of the readers."""
+"""Small data sets, written once for all tests of the readers."""
 
+from collections.abc import Callable
 import dataclasses
 import pathlib
+import shutil
 
+import multi_object_files
 import numpy as np
 import pytest
 
@@ -68,3 +71,30 @@ def clevr_directory(tmp_path_factory: pytest.TempPathFactory) -> ClevrDirectory:
     examples_per_shard=15,
   )
   return ClevrDirectory(str(data_dir), path, examples)
+
+
+@pytest.fixture(scope="session")
+def multi_object_directory(
+  tmp_path_factory: pytest.TempPathFactory,
+) -> multi_object_files.Directories:
+  root = tmp_path_factory.mktemp("multi_object_datasets")
+  return multi_object_files.Directories(root)
+
+
+@pytest.fixture
+def copied(
+  multi_object_directory: multi_object_files.Directories,
+  tmp_path: pathlib.Path,
+) -> Callable[..., pathlib.Path]:
+  """Copies a directory, which a test may then change."""
+
+  def copy(*args, **kwargs) -> pathlib.Path:
+    target = tmp_path / "copy"
+    shutil.copytree(
+      multi_object_directory(*args, **kwargs),
+      target,
+      ignore=shutil.ignore_patterns("*.index.npz"),
+    )
+    return target
+
+  return copy

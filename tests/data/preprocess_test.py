@@ -97,3 +97,48 @@ def test_black_and_white_are_minus_one_and_one():
   image = np.array([[[0, 255, 51]]], np.uint8)
   result = in_dataset(preprocess.normalize_image, image)
   np.testing.assert_allclose(result, [[[-1.0, 1.0, -0.6]]], rtol=0, atol=1e-6)
+
+
+def floor_rows(old, new):
+  return [i * old // new for i in range(new)]
+
+
+@pytest.mark.parametrize("old, new", [(192, 128), (7, 12), (5, 5), (240, 128)])
+def test_nearest_takes_the_floor(old, new):
+  image = np.random.default_rng(0).integers(0, 256, (old, 9, 3), np.uint8)
+  result = in_dataset(lambda x: preprocess.resize_nearest(x, (new, 4)), image)
+  expected = image[floor_rows(old, new)][:, floor_rows(9, 4)]
+  np.testing.assert_array_equal(result, expected)
+
+
+@pytest.mark.parametrize("interpolation", ["bilinear", "nearest"])
+def test_batches_are_preprocessed_as_single_images(interpolation):
+  images = np.random.default_rng(1).integers(0, 256, (3, 20, 30, 3), np.uint8)
+  crop = (2, 5, 16, 24)
+  batch = preprocess.preprocess_image(images, (8, 10), crop, interpolation)
+  for image, result in zip(images, batch.numpy(), strict=True):
+    expected = preprocess.preprocess_image(image, (8, 10), crop, interpolation)
+    np.testing.assert_array_equal(result, expected)
+
+
+def test_paper_c_crops_the_centre_and_takes_the_nearest():
+  image = REFERENCE["image_uint8"]
+  crop = (24, 64, 192, 192)
+  result = preprocess.preprocess_clevr(
+    {"image": image, "objects": reference_objects(0)},
+    (128, 128),
+    crop,
+    interpolation="nearest",
+  )
+  places = floor_rows(192, 128)
+  expected = image[24:216, 64:256][places][:, places] / 127.5 - 1
+  np.testing.assert_allclose(result["image"], expected, rtol=0, atol=1e-6)
+
+
+def test_segmentation_is_cropped_and_keeps_its_labels():
+  labels = np.random.default_rng(2).integers(0, 11, (2, 20, 30), np.uint8)
+  result = preprocess.preprocess_segmentation(labels, (8, 10), (2, 5, 16, 24))
+  rows, columns = floor_rows(16, 8), floor_rows(24, 10)
+  expected = labels[:, 2:18, 5:29][:, rows][:, :, columns]
+  np.testing.assert_array_equal(result, expected)
+  assert result.dtype == tf.int32

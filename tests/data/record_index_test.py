@@ -6,6 +6,7 @@ import pytest
 
 from slot_attention.data import preprocess
 from slot_attention.data import record_index
+from slot_attention.data import record_stream
 
 pytest.importorskip("tensorflow")
 
@@ -106,9 +107,21 @@ def test_file_that_shrinks_later(paths):
     index.read(2)
 
 
+@pytest.mark.parametrize("position", [12, 17, 37 + 12 + 4999, 5052])
+def test_damaged_record_is_named(paths, position):
+  content = bytearray(paths[0].read_bytes())
+  content[position] ^= 64
+  paths[0].write_bytes(content)
+  index = record_index.RecordIndex.build(paths)
+  record = 0 if position < 21 else 2
+  with pytest.raises(ValueError, match=rf"Record {record} of .*-00000 cannot"):
+    index.read(record)
+  assert index.read(1) == b""
+
+
 def test_checksum_against_the_published_value():
   # CRC-32C("123456789") = 0xE3069283, here rotated and with the constant added.
   rotated = 0xE3069283 >> 15 | (0xE3069283 << 17 & 0xFFFFFFFF)
-  assert record_index.masked_crc32c(b"123456789") == (
+  assert record_stream.masked_crc32c(b"123456789") == (
     rotated + 0xA282EAD8 & 0xFFFFFFFF
   )

@@ -181,7 +181,7 @@ def test_five_training_steps():
   for name in ("warmup_steps", "decay_rate", "decay_steps"):
     config.optimizer[name] = TRAIN[name].item()
   step = jax.jit(train_step_lib.create_train_step(_WithNoise(_task()), config))
-  optimizer = optimizers.create_optimizer(config.optimizer)
+  optimizer = optimizers.create_optimizer(config)
   state = train_step_lib.train_state_lib.TrainState(
     jnp.int32(0), PARAMS, {}, optimizer.init(PARAMS)
   )

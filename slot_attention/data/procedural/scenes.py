@@ -1,13 +1,28 @@
-"""CLEVR-style examples from random keys: images, masks and set targets."""
+"""CLEVR-style examples from random keys: images, masks and factors.
+
+Letter: o objects including padding.
+"""
 
 import dataclasses
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from slot_attention.data.procedural import ray_tracer
 from slot_attention.data.procedural import scene_geometry as geometry
 from slot_attention.data.procedural import scene_sampler
+
+# Records of CLEVR with masks (Kabra et al., 2019) have room for so many.
+MAX_OBJECTS_WITH_MASKS = 10
+# The numbers that its files give to the names in scene_geometry, in the order
+# of those names; 0 stands for the background and for padding.
+_FILE_NUMBERS = {
+  "shape": np.array([3, 1, 2], np.uint8),
+  "material": np.array([1, 2], np.uint8),
+  "size": np.array([2, 1], np.uint8),
+  "color": np.array([6, 4, 5, 8, 1, 3, 7, 2], np.uint8),
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,6 +70,44 @@ def generate(key: jax.Array, config: SceneConfig) -> dict[str, jax.Array]:
   Raises:
     ValueError: If a setting is out of range.
   """
+  scene, example = _draw(key, config)
+  return example | {"target": targets(scene)}
+
+
+def generate_with_masks(
+  key: jax.Array, config: SceneConfig
+) -> dict[str, jax.Array]:
+  """Draws one example as a record of CLEVR with masks describes it.
+
+  Args:
+    key: A random key, on which alone the example depends.
+    config: A SceneConfig with h x w pixels and at most
+      MAX_OBJECTS_WITH_MASKS objects; resolution and window of the files are
+      (240, 320) and (0, 0, 240, 320).
+
+  Returns:
+    image: [h, w, 3] uint8.
+    segmentation: [h, w] int32, 0 for the background, i for object i.
+    num_objects: [] int32.
+    x, y, z, rotation, visibility, pixel_coords, shape, material, size, color:
+      [11] and [11, 3], as in `mask_factors`.
+
+  Raises:
+    ValueError: If a setting is out of range.
+  """
+  if config.max_num_objects > MAX_OBJECTS_WITH_MASKS:
+    raise ValueError(
+      f"max_num_objects={config.max_num_objects} must be at most "
+      f"{MAX_OBJECTS_WITH_MASKS}, since records have room for no more."
+    )
+  scene, example = _draw(key, config)
+  return example | mask_factors(scene)
+
+
+def _draw(
+  key: jax.Array, config: SceneConfig
+) -> tuple[geometry.Scene, dict[str, jax.Array]]:
+  """Draws a scene and the entries that all of its descriptions share."""
   scene = scene_sampler.sample_scene(
     key,
     min_num_objects=config.min_num_objects,
@@ -70,12 +123,61 @@ def generate(key: jax.Array, config: SceneConfig) -> dict[str, jax.Array]:
     window=config.window,
     antialias=config.antialias,
   )
-  return {
+  return scene, {
     "image": image,
     "segmentation": segmentation,
-    "target": targets(scene),
     "num_objects": scene.num_objects,
   }
+
+
+def mask_factors(scene: geometry.Scene) -> dict[str, jax.Array]:
+  """Describes the objects as the files of CLEVR with masks do.
+
+  Args:
+    scene: A Scene of at most MAX_OBJECTS_WITH_MASKS objects.
+
+  Returns:
+    Arrays of 11 rows: the background, the objects, and padding; but for the
+    visibility, the first and the padding are zero.
+    x, y, z: [11] float32, centres in metres.
+    rotation: [11] float32 in [0, 360).
+    visibility: [11] float32, 1 for the background and for objects.
+    pixel_coords: [11, 3] float32, whole column and row in the 320 x 240 image,
+      and the depth in metres.
+    shape: [11] uint8: 1 sphere, 2 cylinder, 3 cube.
+    material: [11] uint8: 1 rubber, 2 metal.
+    size: [11] uint8: 1 large, 2 small.
+    color: [11] uint8: 1 red, 2 cyan, 3 green, 4 blue, 5 brown, 6 gray, 7
+      purple, 8 yellow.
+  """
+  pixels = ray_tracer.pixel_coordinates(scene)
+  columns = {
+    **{name: scene.position[:, i] for i, name in enumerate("xyz")},
+    "rotation": scene.rotation,
+    "visibility": jnp.ones_like(scene.rotation),
+    "pixel_coords": pixels.at[:, :2].set(jnp.round(pixels[:, :2])),
+    **{
+      name: jnp.asarray(numbers)[getattr(scene, name)]
+      for name, numbers in _FILE_NUMBERS.items()
+    },
+  }
+  factors = {
+    name: _mask_rows(column, scene.num_objects)
+    for name, column in columns.items()
+  }
+  factors["visibility"] = factors["visibility"].at[0].set(1.0)
+  return factors
+
+
+def _mask_rows(column: jax.Array, num_objects: jax.Array) -> jax.Array:
+  """Puts [o, ...] behind a row of zeros, and zeros behind the objects."""
+  size = column.shape[0]
+  exists = jnp.arange(size) < num_objects
+  # [o] -> [o, ...]
+  exists = exists.reshape(-1, *[1] * (column.ndim - 1))
+  column = jnp.where(exists, column, jnp.zeros_like(column))
+  padding = [(1, MAX_OBJECTS_WITH_MASKS - size)] + [(0, 0)] * (column.ndim - 1)
+  return jnp.pad(column, padding)
 
 
 def targets(scene: geometry.Scene) -> jax.Array:

@@ -1,6 +1,7 @@
 """Procedural scenes as a data source: an endless stream, or a stored set."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Hashable, Iterator
+import dataclasses
 import functools
 
 from absl import logging
@@ -10,16 +11,36 @@ import ml_collections
 import numpy as np
 
 from slot_attention import sharding
+from slot_attention.data.procedural import multi_dsprites
 from slot_attention.data.procedural import scenes
+from slot_attention.data.procedural import tetrominoes
 
-SPLITS = {"train": 0, "train_eval": 1, "validation": 2}
-_RENDER_CHUNK = 128  # Scenes rendered at a time, over all devices.
+SPLITS = {"train": 0, "train_eval": 1, "validation": 2, "test": 3}
+# What batches hold; `target` only where the generator describes objects so.
+_BATCH_KEYS = ("image", "segmentation", "target", "num_objects")
 
 Examples = dict[str, jax.Array]
 
 
+@dataclasses.dataclass(frozen=True)
+class Generator:
+  """Scenes of one data set.
+
+  Attributes:
+    generate: draws one example from a key and what `configure` returns; the
+      entries of the batch contract are used, images being uint8 [h, w, c] of 3
+      channels, or of 1 for 3 equal ones.
+    configure: reads the generator's settings from `config.data`.
+    chunk: scenes of a stored set that are drawn at a time, over all devices.
+  """
+
+  generate: Callable[[jax.Array, Hashable], Examples]
+  configure: Callable[[ml_collections.ConfigDict], Hashable]
+  chunk: int
+
+
 class ProceduralSource:
-  """CLEVR-style scenes made on the devices that train on them.
+  """Scenes made on the devices that train on them.
 
   Scene i of a split is a function of (config.procedural.seed, split, i).
   Without `num_train`, each step of the training stream shows new scenes, never
@@ -40,9 +61,15 @@ class ProceduralSource:
       raise ValueError(
         f"Procedural data has no split {split!r}; it has {', '.join(SPLITS)}."
       )
+    if config.dataset not in GENERATORS:
+      raise ValueError(
+        f"config.data.dataset is {config.dataset!r}, which has no procedural "
+        f"scenes; choose one of {', '.join(GENERATORS)}."
+      )
     self._mesh = mesh
     self._num_targets = config.num_targets
-    self._scene_config = _scene_config(config)
+    self._generator = GENERATORS[config.dataset]
+    self._scene_config = self._generator.configure(config)
     self._seed = (config.procedural.seed, SPLITS[split])
     self._stored: dict[int, Examples] = {}
     num_train = config.procedural.num_train
@@ -99,14 +126,21 @@ class ProceduralSource:
     """Renders scenes 0 to num_examples - 1 once and keeps them."""
     if num_examples in self._stored:
       return self._stored[num_examples]
-    logging.info("Rendering %d procedural scenes.", num_examples)
+    logging.info("Drawing %d procedural scenes.", num_examples)
     devices = self._mesh.size
-    chunk = -(-_RENDER_CHUNK // devices) * devices
+    chunk = -(-self._generator.chunk // devices) * devices
     seeds = np.asarray(self._seed, np.uint32)
     # Waiting for each keeps few renders in flight, whatever the backend.
     chunks = [
       jax.block_until_ready(
-        _render(seeds, np.uint32(start), chunk, self._scene_config, self._mesh)
+        _render(
+          seeds,
+          np.uint32(start),
+          chunk,
+          self._generator.generate,
+          self._scene_config,
+          self._mesh,
+        )
       )
       for start in range(0, num_examples, chunk)
     ]
@@ -124,7 +158,11 @@ class ProceduralSource:
   ) -> Examples:
     key = _fold_in(jax.random.key(self._seed[0]), self._seed[1], seed, step)
     numbers = jnp.arange(batch_size, dtype=jnp.uint32)
-    return self._finish(_generate(key, numbers, self._scene_config, self._mesh))
+    return self._finish(
+      _generate(
+        key, numbers, self._generator.generate, self._scene_config, self._mesh
+      )
+    )
 
   def _drawn_batch(
     self,
@@ -147,13 +185,17 @@ class ProceduralSource:
 
   def _finish(self, examples: Examples) -> Examples:
     """uint8 scenes -> the batch contract."""
-    missing = self._num_targets - examples["target"].shape[1]
-    return {
-      "image": (examples["image"] / jnp.float32(255.0) - 0.5) * 2.0,
+    image = (examples["image"] / jnp.float32(255.0) - 0.5) * 2.0
+    batch = examples | {
+      "image": jnp.broadcast_to(image, (*image.shape[:3], 3)),
       "segmentation": examples["segmentation"].astype(jnp.int32),
-      "target": jnp.pad(examples["target"], ((0, 0), (0, missing), (0, 0))),
-      "num_objects": examples["num_objects"],
     }
+    if "target" in examples:
+      missing = self._num_targets - examples["target"].shape[1]
+      batch["target"] = jnp.pad(
+        examples["target"], ((0, 0), (0, missing), (0, 0))
+      )
+    return batch
 
 
 def _fold_in(key: jax.Array, *numbers: int | jax.Array) -> jax.Array:
@@ -165,33 +207,35 @@ def _fold_in(key: jax.Array, *numbers: int | jax.Array) -> jax.Array:
 def _generate(
   key: jax.Array,
   numbers: jax.Array,
-  config: scenes.SceneConfig,
+  generate: Callable[[jax.Array, Hashable], Examples],
+  config: Hashable,
   mesh: jax.sharding.Mesh,
 ) -> Examples:
-  """Renders the scenes [n] of a key, divided over the devices."""
+  """Draws the scenes [n] of a key, divided over the devices."""
   keys = jax.vmap(jax.random.fold_in, in_axes=(None, 0))(key, numbers)
   keys = jax.lax.with_sharding_constraint(keys, sharding.batched(mesh))
-  examples = jax.vmap(functools.partial(scenes.generate, config=config))(keys)
-  segmentation = examples["segmentation"].astype(jnp.uint8)
-  return examples | {"segmentation": segmentation}
+  examples = jax.vmap(functools.partial(generate, config=config))(keys)
+  examples["segmentation"] = examples["segmentation"].astype(jnp.uint8)
+  return {name: examples[name] for name in _BATCH_KEYS if name in examples}
 
 
-@functools.partial(jax.jit, static_argnums=(2, 3, 4))
+@functools.partial(jax.jit, static_argnums=(2, 3, 4, 5))
 def _render(
   seeds: jax.Array,
   start: jax.Array,
   count: int,
-  config: scenes.SceneConfig,
+  generate: Callable[[jax.Array, Hashable], Examples],
+  config: Hashable,
   mesh: jax.sharding.Mesh,
 ) -> Examples:
-  """Renders scenes start .. start + count - 1 of a split, for every device.
+  """Draws scenes start .. start + count - 1 of a split, for every device.
 
   A function of the module, so that all splits share what was compiled.
   """
   key = _fold_in(jax.random.key(seeds[0]), seeds[1])
   numbers = start + jnp.arange(count, dtype=jnp.uint32)
   return jax.lax.with_sharding_constraint(
-    _generate(key, numbers, config, mesh), sharding.replicated(mesh)
+    _generate(key, numbers, generate, config, mesh), sharding.replicated(mesh)
   )
 
 
@@ -205,7 +249,7 @@ def _take(examples: Examples, rows: jax.Array) -> Examples:
   return jax.tree.map(lambda x: jnp.take(x, rows, axis=0), examples)
 
 
-def _scene_config(config: ml_collections.ConfigDict) -> scenes.SceneConfig:
+def _clevr_config(config: ml_collections.ConfigDict) -> scenes.SceneConfig:
   procedural = config.procedural
   return scenes.SceneConfig(
     resolution=tuple(config.resolution),
@@ -216,3 +260,36 @@ def _scene_config(config: ml_collections.ConfigDict) -> scenes.SceneConfig:
     min_visible_pixels=procedural.min_visible_pixels,
     antialias=procedural.antialias,
   )
+
+
+def _tetrominoes_config(
+  config: ml_collections.ConfigDict,
+) -> tetrominoes.TetrominoesConfig:
+  return tetrominoes.TetrominoesConfig(
+    config.min_num_objects, config.max_num_objects
+  )
+
+
+def _multi_dsprites(variant: str) -> Generator:
+  """Returns the generator of one of the published sets."""
+
+  def configure(
+    config: ml_collections.ConfigDict,
+  ) -> multi_dsprites.MultiDspritesConfig:
+    return multi_dsprites.MultiDspritesConfig(
+      variant, config.min_num_objects, config.max_num_objects
+    )
+
+  return Generator(multi_dsprites.generate, configure, chunk=1024)
+
+
+GENERATORS = {
+  "clevr": Generator(scenes.generate, _clevr_config, chunk=128),
+  "tetrominoes": Generator(
+    tetrominoes.generate, _tetrominoes_config, chunk=2048
+  ),
+  **{
+    f"multi_dsprites_{variant}": _multi_dsprites(variant)
+    for variant in multi_dsprites.VARIANTS
+  },
+}
