@@ -6,8 +6,8 @@
 The directory holds the published
 clevr_with_masks/clevr_with_masks_train.tfrecords, or, 50 times faster to read,
 what `python -m slot_attention.data.prepare convert` made of it. Trains on the
-scenes of at most six objects among the first 70,000, and is scored on those
-among the 320 records after them.
+scenes of at most six objects among the first 70,000, and is scored on the first
+320 such scenes after them.
 
 Published: ARI without background 98.8 +- 0.3 over 5 seeds, 5 days and 13 hours
 on one V100. Not trained to the end here.
@@ -30,6 +30,8 @@ def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
   config = configuration.get_object_discovery()
   config.data.source = "multi_object_datasets"
   config.data.crop = (29, 64, 192, 192)
+  # The first 320 scenes of at most six objects are scored: half of the records.
+  config.data.split_sizes = (70_000, 0, 1_280)
   config.data.procedural.window = (29, 64, 192, 192)
   return configuration.apply_variants(config, arg, VARIANTS)
 

@@ -29,7 +29,7 @@ def test_plain_call_repeats_the_evaluation_of_training(workdir):
   with open(f"{workdir}/evaluation.json", encoding="utf-8") as f:
     expected = json.load(f)
   found = evaluate.evaluate(workdir)
-  assert (found["step"], found["split"]) == (4, "validation")
+  assert (found["step"], found["split"]) == (4, expected["split"])
   (row,) = found["results"]
   assert row["num_objects"] == "all" and row["num_examples"] == 12
   for name, value in expected["results"][0].items():

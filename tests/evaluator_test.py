@@ -35,7 +35,7 @@ def run():
       setattr(task, name, counted(name))
     source = pipeline.open_source(config.data, "validation", mesh)
     evaluator = evaluator_lib.Evaluator(task, source, mesh, 8, 20)
-    yield evaluator, task.init(jax.random.key(0)), counts
+    yield evaluator, jax.jit(task.init)(jax.random.key(0)), counts
 
 
 @pytest.fixture(scope="module")

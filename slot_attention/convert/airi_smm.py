@@ -23,6 +23,7 @@ TASKS = ("set_prediction",)
 # What the weights were trained with, and what the published code fixes. Its 7
 # iterations are followed by one more, the only one that carries gradients.
 SETTINGS: dict[str, Any] = {
+  "normalization": "weighted_mean",
   "data.crop": (),
   "data.resolution": (128, 128),
   "model.num_slots": 10,

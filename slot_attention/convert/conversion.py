@@ -22,10 +22,15 @@ from slot_attention import tasks
 from slot_attention import train
 from slot_attention import train_state as train_state_lib
 from slot_attention.convert import airi_smm
+from slot_attention.convert import embodied_vision
 from slot_attention.convert import google_tf
 from slot_attention.convert import trees
 
-SOURCES: dict[str, Any] = {"airi_smm": airi_smm, "google_tf": google_tf}
+SOURCES: dict[str, Any] = {
+  "airi_smm": airi_smm,
+  "embodied_vision": embodied_vision,
+  "google_tf": google_tf,
+}
 
 
 def convert(
@@ -91,7 +96,6 @@ def adapt_config(config: ml_collections.ConfigDict, source: str) -> None:
     )
   settings = {
     "slot_module": module.SLOT_MODULE,
-    "normalization": "weighted_mean",
     **module.SETTINGS,
   }
   old = configuration.flatten(config)

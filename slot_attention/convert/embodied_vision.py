@@ -2,15 +2,53 @@
 
 Linear weights are (out, in), convolutions (out, in, kh, kw) and transposed ones
 (in, out, kh, kw); ours end with (in, out), and with (out, in) where transposed.
-Strided layers need `model.conv_padding = "torch"`, and the slot module
-`model.layer_norm_epsilon = 1e-5`.
 """
 
 from collections.abc import Mapping
 import re
 from typing import Any
 
+from absl import logging
 import numpy as np
+
+from slot_attention.convert import torch_file
+from slot_attention.convert import trees
+
+SLOT_MODULE = "slot_attention"
+TASKS = ("set_prediction", "object_discovery")
+# What the published code fixes. Sizes are the config's, and are compared.
+SETTINGS: dict[str, Any] = {
+  "model.head": "joint",
+  "model.coordinate_range": "unit",
+  "model.coordinate_scale": 1.0,
+  "model.epsilon": 1e-8,
+  "model.layer_norm_epsilon": 1e-5,
+  "model.encoder_layer_norm_epsilon": 1e-3,
+  "model.slot_initialization": "shared",
+  "model.softmax_axis": "slots",
+  "model.temperature": 0.0,
+  "model.epsilon_placement": "attention",
+  "model.conv_padding": "torch",
+}
+NOTE = (
+  "Weights do not tell weighted_mean, weighted_sum, unnormalized and "
+  "scaled_mean apart: config.normalization must be what they were trained "
+  "with. A set predictor of this source has heights z scaled from [0.35, 0.7] "
+  "to [0, 1], not by (z + 3) / 6."
+)
+
+# Of its 19 properties (shape, size, material, color, position, visibility, with
+# the classes of CLEVR with masks), those that stand where ours do.
+PROPERTY_ORDER = np.array(
+  [
+    *(15, 16, 17),  # Position.
+    *(4, 3),  # Small, large.
+    *(5, 6),  # Rubber, metal.
+    *(2, 0, 1),  # Cube, sphere, cylinder.
+    *(12, 10, 11, 14, 7, 9, 13, 8),  # Gray, blue, brown, yellow, red, ...
+    18,
+  ]
+)
 
 _AXES = {2: (1, 0), 4: (2, 3, 1, 0)}
 
@@ -66,7 +104,7 @@ def parameter_path(name: str) -> str:
     "params/slot_module/iteration/project_q/kernel".
 
   Raises:
-    KeyError: the name is none of the published models'.
+    ValueError: the name is none of the published models'.
   """
   for pattern, path in _NORMALIZATION.items():
     if match := re.fullmatch(pattern, name):
@@ -79,7 +117,7 @@ def parameter_path(name: str) -> str:
       # Every other layer of a Sequential is an activation without weights.
       half = int(match.group(1)) // 2 if match.groups() else None
       return f"params/{path.format(half=half)}/{_leaf(module, leaf)}"
-  raise KeyError(
+  raise ValueError(
     f"{name!r} is no weight of paper C's published models; check that the "
     "file is one of theirs."
   )
@@ -92,6 +130,39 @@ def _leaf(module: str, leaf: str) -> str:
   return "scale" if is_norm else "kernel"
 
 
+def read(path: str) -> tuple[int, dict[str, np.ndarray]]:
+  """Reads a state dict, also one that stands within a checkpoint.
+
+  Args:
+    path: the file; see `torch_file.load`.
+
+  Returns:
+    0, since the file does not name the step, and the arrays by name.
+
+  Raises:
+    ValueError: there is no Slot Attention model in it.
+  """
+  arrays = torch_file.load(path)
+  anchor = "slot_attention.slots_mu"
+  prefixes = [
+    name.removesuffix(anchor) for name in arrays if name.endswith(anchor)
+  ]
+  if len(prefixes) != 1:
+    raise ValueError(
+      f"{path} holds {len(prefixes)} arrays called {anchor!r}; give a "
+      "checkpoint with one model of paper C's code."
+    )
+  (prefix,) = prefixes
+  others = sorted(name for name in arrays if not name.startswith(prefix))
+  if others:
+    logging.info("Not part of the model: %s.", ", ".join(others))
+  return 0, {
+    name.removeprefix(prefix): value
+    for name, value in arrays.items()
+    if name.startswith(prefix)
+  }
+
+
 def to_variables(state_dict: Mapping[str, np.ndarray]) -> dict[str, Any]:
   """Turns a state dict into the variables of our model.
 
@@ -100,28 +171,27 @@ def to_variables(state_dict: Mapping[str, np.ndarray]) -> dict[str, Any]:
       ours is computed.
 
   Returns:
-    {"params": ..., and, with batch normalisation, "batch_stats": ...}, numpy.
-    The rows of a set prediction head keep the order of their data: shape, size,
-    material, color, position, visibility.
+    {"params": ..., and, with batch normalisation, "batch_stats": ...}, numpy;
+    the properties that a head predicts are put into our order.
 
   Raises:
-    KeyError: a name is none of the published models'.
+    ValueError: a name is none of the published models'.
   """
-  variables: dict[str, Any] = {}
+  flat = {}
   for name, value in state_dict.items():
-    if name.endswith(".grid"):
-      continue
-    *parents, leaf = parameter_path(name).split("/")
-    node = variables
-    for parent in parents:
-      node = node.setdefault(parent, {})
-    node[leaf] = _layout(parents, np.asarray(value))
-  return variables
+    if not name.endswith(".grid"):
+      path = parameter_path(name)
+      flat[path] = _layout(path, np.asarray(value))
+  for path in flat:
+    if path.startswith("params/mlp_classifier/dense_1/"):
+      flat[path] = flat[path][..., PROPERTY_ORDER]
+  return trees.nest(flat)
 
 
-def _layout(parents: list[str], value: np.ndarray) -> np.ndarray:
-  if parents[-1] == "normalization":
+def _layout(path: str, value: np.ndarray) -> np.ndarray:
+  module = path.split("/")[-2]
+  if module == "normalization":
     return value.reshape(())
-  if parents[-1] in ("gru", "initializer"):
+  if module in ("gru", "initializer"):
     return value
   return value.transpose(_AXES[value.ndim]) if value.ndim in _AXES else value

@@ -9,6 +9,7 @@ SLOT_MODULE = "slot_attention"
 TASKS = ("set_prediction", "object_discovery")
 # What the original fixes. Sizes are the config's, and are compared.
 SETTINGS: dict[str, Any] = {
+  "normalization": "weighted_mean",
   "model.head": "joint",
   "model.coordinate_range": "unit",
   "model.coordinate_scale": 1.0,

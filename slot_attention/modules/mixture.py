@@ -2,10 +2,12 @@
 
 Everything is float32 and in the log domain: nothing under- or overflows for
 components that explain no input or lie far from all of them. Differences are
-taken before they are squared, not by expanding the square, whose terms cancel;
-their [b, k, n, d] array lives only inside a fused loop and is recomputed in the
-backward pass.
+taken before they are squared, not by expanding the square, whose terms cancel.
+So that no [b, k, n, d] array exists, they are taken of one component after the
+other, and again in the backward pass.
 """
+
+from collections.abc import Callable
 
 from flax import struct
 import jax
@@ -38,7 +40,6 @@ class Components(struct.PyTreeNode):
     return jnp.exp(2.0 * self.log_sigma)
 
 
-@jax.checkpoint
 def scaled_distances(
   points: jax.Array, centers: jax.Array, log_scales: jax.Array
 ) -> jax.Array:
@@ -52,12 +53,15 @@ def scaled_distances(
   Returns:
     [b, k, n] float32, `sum_d ((x - c) / scale)^2`.
   """
-  # [b, 1, n, d] - [b, k, 1, d] -> [b, k, n, d]
-  offsets = _differences(points, centers)
-  units = jnp.broadcast_to(
-    jnp.exp(-log_scales.astype(jnp.float32))[:, :, None], offsets.shape
-  )
-  return jnp.sum(jnp.square(offsets * units), axis=-1)
+  points = points.astype(jnp.float32)
+
+  def distances(center: jax.Array, log_scale: jax.Array) -> jax.Array:
+    """[b, d], [b, d] -> [b, n]."""
+    offsets = _offsets(points, center)
+    units = jnp.broadcast_to(jnp.exp(-log_scale)[:, None], offsets.shape)
+    return jnp.sum(jnp.square(offsets * units), axis=-1)
+
+  return _for_each_component(distances, centers, log_scales)
 
 
 def gaussian_log_density(
@@ -128,7 +132,6 @@ def weighted_mean(
   )
 
 
-@jax.checkpoint
 def weighted_variance(
   weights: jax.Array, values: jax.Array, centers: jax.Array
 ) -> jax.Array:
@@ -142,17 +145,29 @@ def weighted_variance(
   Returns:
     [b, k, d] float32.
   """
-  squares = jnp.square(_differences(values, centers))  # [b, k, n, d]
-  factors = jnp.broadcast_to(weights[..., None], squares.shape)
-  return jnp.sum(factors * squares, axis=2)
+  values = values.astype(jnp.float32)
+
+  def variance(weight: jax.Array, center: jax.Array) -> jax.Array:
+    """[b, n], [b, d] -> [b, d]."""
+    squares = jnp.square(_offsets(values, center))
+    factors = jnp.broadcast_to(weight[..., None], squares.shape)
+    return jnp.sum(factors * squares, axis=1)
+
+  return _for_each_component(variance, weights, centers)
 
 
-def _differences(points: jax.Array, centers: jax.Array) -> jax.Array:
-  """[b, n, d], [b, k, d] -> [b, k, n, d] float32."""
-  shape = (*centers.shape[:2], *points.shape[1:])
-  points = jnp.broadcast_to(points.astype(jnp.float32)[:, None], shape)
-  centers = jnp.broadcast_to(centers.astype(jnp.float32)[:, :, None], shape)
-  return points - centers
+def _for_each_component(
+  function: Callable[..., jax.Array], *arguments: jax.Array
+) -> jax.Array:
+  """Maps a function of [b, ...] over the components of [b, k, ...]."""
+  by_component = tuple(x.astype(jnp.float32).swapaxes(0, 1) for x in arguments)
+  remat = jax.checkpoint(lambda xs: function(*xs))
+  return jax.lax.map(remat, by_component).swapaxes(0, 1)
+
+
+def _offsets(points: jax.Array, center: jax.Array) -> jax.Array:
+  """[b, n, d] minus [b, d] -> [b, n, d]."""
+  return points - jnp.broadcast_to(center[:, None], points.shape)
 
 
 def _over_inputs(x: jax.Array, like: jax.Array) -> jax.Array:

@@ -15,8 +15,8 @@ import ml_collections
 import numpy as np
 
 from slot_attention import scene_views
-from slot_attention.modules import clustering
 from slot_attention.metrics import health
+from slot_attention.modules import clustering
 from slot_attention.modules import encoders
 from slot_attention.modules import initializers
 from slot_attention.modules import input_transformer

@@ -368,7 +368,8 @@ def test_imports_without_tensorflow(tmp_path):
 import sys
 sys.modules["tensorflow"] = sys.modules["tensorflow_datasets"] = None
 from slot_attention.data import (
-  clevr, prepare, preprocess, record_index, record_source, tfds_writer)
+  clevr, gzip_index, multi_object_datasets, official_reader, prepare,
+  preprocess, record_index, record_source, tfds_writer)
 try:
   clevr.open_clevr({str(tmp_path)!r}, "train")
 except ImportError as error:

@@ -4,6 +4,7 @@ from concurrent import futures
 import gzip
 import os
 import pathlib
+import zlib
 
 import numpy as np
 import pytest
@@ -201,10 +202,23 @@ def test_cut_off_file(path, part):
   assert not sidecar(path).exists()
 
 
-def test_records_before_the_end_of_a_cut_off_file(path):
+def test_file_that_is_damaged_just_behind_the_needed_records(path):
   content = path.read_bytes()
-  path.write_bytes(content[: len(content) // 2])
+  needed = sum(len(record_stream.frame(x)) for x in PAYLOADS[:100])
+  stream, size, end = zlib.decompressobj(31), 0, 0
+  while size < needed + 16_384:  # As far as gzip reads ahead.
+    size += len(stream.decompress(content[end : end + 64]))
+    end += 64
+  path.write_bytes(content[:end])
   check(open_index(path, 100), 100)
+  # The search for access points notices some damages, others it does not.
+  rng = np.random.default_rng(0)
+  for _ in range(40):
+    place = end + int(rng.integers(0, 60_000))
+    damaged = content[:place] + rng.bytes(4) + content[place + 4 :]
+    path.write_bytes(damaged)
+    sidecar(path).unlink()
+    check(open_index(path, 100), 100)
 
 
 @pytest.mark.parametrize("part", [0.1, 0.5, 0.9])

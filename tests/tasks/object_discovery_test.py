@@ -9,6 +9,7 @@ import optax
 import pytest
 
 from configs import clevr_object_discovery
+import slot_attention
 from slot_attention import config_validation
 from slot_attention import configuration
 from slot_attention import losses
@@ -131,6 +132,84 @@ def test_smoke_run(tmp_path):
   assert scalars["eval/loss"] == scalars["eval/mse"] > 0
   assert -1 <= scalars["eval/ari_fg"] <= 1
   assert -1 <= scalars["eval/ari"] <= 1
+  assert 0 <= scalars["eval/miou"] <= scalars["eval/mbo"] <= 1
+  outputs = slot_attention.load(str(tmp_path))(
+    np.zeros((2, 16, 16, 3)), None, 6
+  )
+  assert outputs["reconstruction"].shape == (2, 16, 16, 3)
+  assert outputs["slot_reconstructions"].shape == (2, 6, 16, 16, 3)
+  assert outputs["masks"].shape == (2, 6, 16, 16)
+  np.testing.assert_allclose(outputs["masks"].sum(axis=1), 1.0, rtol=1e-5)
+  assert outputs["slots_per_iteration"].shape == (2, 3, 6, 8)
+
+
+@pytest.fixture(scope="module")
+def small():
+  """A small task, variables, and the outputs of two images."""
+  task = tasks.create_task(clevr_object_discovery.get_config("smoke"))
+  variables = jax.jit(task.init)(jax.random.key(0))
+  rng = np.random.default_rng(0)
+  images = rng.uniform(-1, 1, (2, 16, 16, 3)).astype(np.float32)
+  rngs = {"slots": jax.random.key(1)}
+  outputs = jax.jit(task.predict, static_argnums=(3, 4))(
+    variables, images, rngs, 5, 3
+  )
+  return task, variables, images, outputs
+
+
+def test_every_iteration_is_decoded(small):
+  task, variables, _, outputs = small
+  detailed = jax.jit(task.figure_outputs)(variables, outputs)
+  for name in ("reconstruction", "slot_reconstructions", "masks"):
+    frames = detailed[f"{name}_per_iteration"]
+    assert frames.shape == (2, 3, *outputs[name].shape[1:])
+    np.testing.assert_allclose(frames[:, -1], outputs[name], atol=1e-5)
+    assert np.abs(frames[:, 0] - frames[:, 1]).max() > 1e-5
+  slots = outputs["slots_per_iteration"][:, 1]
+  middle = task.model.apply(variables, slots, method="decode")
+  np.testing.assert_allclose(
+    detailed["masks_per_iteration"][:, 1], middle["masks"], atol=1e-5
+  )
+
+
+def test_scores_of_ids_above_the_number_of_objects(small):
+  task, variables, images, outputs = small
+  # What the model itself predicts, in ids as a source may have them: 6 to 10.
+  labels = np.asarray(outputs["masks"]).argmax(axis=1)  # [b, h, w]
+  batch = {
+    "image": images,
+    "segmentation": (labels + 6).astype(np.int32),
+    "valid": np.ones(2, bool),
+  }
+  rngs = {"slots": jax.random.key(1)}
+  step = jax.jit(task.eval_step, static_argnums=(3, 4))
+  scores = step(variables, batch, rngs, 5, 3)
+  for name in ("ari", "ari_fg", "mbo", "miou"):
+    np.testing.assert_allclose(scores[name], [1.0, 1.0], atol=1e-6)
+  batch["segmentation"][1, 0, 0] = 11
+  scores = jax.device_get(step(variables, batch, rngs, 5, 3))
+  with pytest.raises(ValueError, match="1 images hold ids above 10"):
+    task.summarize(scores)
+
+
+def test_images_without_objects_are_counted_not_averaged(small):
+  task, *_ = small
+  rows = {
+    "mse": np.array([1.0, 3.0]),
+    "ari": np.array([0.5, 1.0]),
+    "mbo": np.array([0.25, np.nan]),
+    "miou": np.array([np.nan, np.nan]),
+  }
+  assert task.summarize(rows) == {
+    "loss": 2.0,
+    "mse": 2.0,
+    "ari": 0.75,
+    "mbo": 0.25,
+    "mbo_undefined": 1,
+    "miou_undefined": 2,
+  }
+  # A loss that is not a number must be seen.
+  assert np.isnan(task.summarize({"mse": np.array([1.0, np.nan])})["loss"])
 
 
 def test_resolution_must_be_what_the_decoder_draws():
