@@ -5,12 +5,11 @@ through `validate` before anything is built.
 """
 
 import math
-from typing import Any
 
 import ml_collections
 
 from slot_attention import configuration
-from slot_attention.data import multi_object_specs
+from slot_attention import data_validation
 from slot_attention.modules import input_transformer
 
 CHOICES = {
@@ -109,153 +108,39 @@ def validate(config: ml_collections.ConfigDict, num_devices: int = 1) -> None:
       allowed.
   """
   for key, choices in CHOICES.items():
-    _require(
-      _get(config, key) in choices,
+    configuration.require(
+      configuration.get(config, key) in choices,
       key,
-      _get(config, key),
+      configuration.get(config, key),
       f"one of {', '.join(choices)}",
     )
   for key in _POSITIVE:
-    _require(_get(config, key) > 0, key, _get(config, key), "more than 0")
-  _validate_data(config)
+    configuration.require(
+      configuration.get(config, key) > 0,
+      key,
+      configuration.get(config, key),
+      "more than 0",
+    )
+  data_validation.validate(config)
   _validate_model(config)
   _validate_batches(config, num_devices)
   _validate_optimizer(config)
   mode = config.checkpoint.best_mode
-  _require(
+  configuration.require(
     mode in ("max", "min"), "checkpoint.best_mode", mode, "one of max, min"
-  )
-
-
-def _validate_data(config: ml_collections.ConfigDict) -> None:
-  data = config.data
-  _require(
-    len(data.resolution) == 2 and min(data.resolution) >= 8,
-    "data.resolution",
-    data.resolution,
-    "(height, width), each at least 8 pixels",
-  )
-  _require(
-    0 <= data.min_num_objects <= data.max_num_objects,
-    "data.min_num_objects",
-    data.min_num_objects,
-    f"between 0 and data.max_num_objects = {data.max_num_objects}",
-  )
-  _require(
-    data.num_targets >= data.max_num_objects,
-    "data.num_targets",
-    data.num_targets,
-    f"at least data.max_num_objects = {data.max_num_objects}",
-  )
-  _require(
-    len(data.crop) in (0, 4), "data.crop", data.crop, "() or four numbers"
-  )
-  _validate_source(config)
-  procedural = data.procedural
-  num_train = procedural.num_train
-  _require(
-    num_train == 0 or num_train >= config.train.batch_size,
-    "data.procedural.num_train",
-    num_train,
-    "0 (an endless stream) or at least train.batch_size = "
-    f"{config.train.batch_size}",
-  )
-  if data.source == "procedural":
-    _require(
-      config.eval.num_examples > 0,
-      "eval.num_examples",
-      config.eval.num_examples,
-      "more than 0, since procedural splits have no end",
-    )
-    if data.dataset != "clevr":
-      _validate_procedural(config)
-
-
-def _validate_source(config: ml_collections.ConfigDict) -> None:
-  """Checks what belongs to one source or one kind of batches."""
-  data = config.data
-  sizes = data.split_sizes
-  _require(
-    len(sizes) == 3 and min(sizes) >= 0 and sizes[0] > 0,
-    "data.split_sizes",
-    sizes,
-    "three numbers of records (train, validation, test), 0 or more, and of "
-    "train more than 0",
-  )
-  if data.source == "clevr":
-    _require(
-      data.dataset == "clevr",
-      "data.dataset",
-      data.dataset,
-      "clevr where data.source is clevr; the others are in "
-      "data.source = multi_object_datasets",
-    )
-  if config.task == "set_prediction":
-    _require(
-      data.source != "multi_object_datasets",
-      "data.source",
-      data.source,
-      "clevr or procedural for set_prediction, since the Multi-Object Datasets "
-      "are read without targets",
-    )
-    _require(
-      not data.horizontal_flip,
-      "data.horizontal_flip",
-      data.horizontal_flip,
-      "False for set_prediction, whose coordinates are not flipped",
-    )
-
-
-def _validate_procedural(config: ml_collections.ConfigDict) -> None:
-  """Checks the sets that are drawn in the form of their files only."""
-  data = config.data
-  name = data.dataset
-  _require(
-    name != "objects_room",
-    "data.dataset",
-    name,
-    "another where data.source is procedural, which does not draw this one",
-  )
-  _require(
-    config.task != "set_prediction",
-    "task",
-    config.task,
-    f"another where data.dataset is {name}, which has no targets",
-  )
-  spec = multi_object_specs.SPECS[name]
-  size = spec.features["image"].shape[:2]
-  _require(
-    tuple(data.resolution) == size,
-    "data.resolution",
-    data.resolution,
-    f"{size}, the size of the images of {name}",
-  )
-  most = spec.num_entities - 1
-  least = most if name == "tetrominoes" else 1
-  _require(
-    least <= data.min_num_objects <= most,
-    "data.min_num_objects",
-    data.min_num_objects,
-    f"from {least} to {most}, the objects in procedural scenes of {name}",
-  )
-  _require(
-    data.max_num_objects <= most,
-    "data.max_num_objects",
-    data.max_num_objects,
-    f"at most {most}, the objects in procedural scenes of {name}",
   )
 
 
 def _validate_model(config: ml_collections.ConfigDict) -> None:
   model = config.model
-  _require(
+  configuration.require(
     len(model.encoder_channels) == len(model.encoder_strides) > 0,
     "model.encoder_strides",
     model.encoder_strides,
     f"one stride for each of model.encoder_channels = {model.encoder_channels}",
   )
   if config.task == "object_discovery":
-    _require(
+    configuration.require(
       len(model.decoder_channels) == len(model.decoder_strides),
       "model.decoder_strides",
       model.decoder_strides,
@@ -264,7 +149,7 @@ def _validate_model(config: ml_collections.ConfigDict) -> None:
     )
     scale = math.prod(model.decoder_strides)
     decoded = tuple(scale * size for size in model.decoder_resolution)
-    _require(
+    configuration.require(
       tuple(config.data.resolution) == decoded,
       "data.resolution",
       config.data.resolution,
@@ -272,7 +157,7 @@ def _validate_model(config: ml_collections.ConfigDict) -> None:
       "model.decoder_strides)",
     )
   if config.slot_module == "slot_mlp":
-    _require(
+    configuration.require(
       model.num_iterations == 1,
       "model.num_iterations",
       model.num_iterations,
@@ -281,7 +166,7 @@ def _validate_model(config: ml_collections.ConfigDict) -> None:
   if config.slot_module != "slot_attention":
     default = configuration.get_default().model
     for key in _ABLATIONS:
-      _require(
+      configuration.require(
         model[key] == default[key],
         f"model.{key}",
         model[key],
@@ -289,13 +174,15 @@ def _validate_model(config: ml_collections.ConfigDict) -> None:
       )
   if config.slot_module in ("slot_mixture", "kmeans", "gmm"):
     _validate_clustering(config)
-  _require(model.epsilon >= 0, "model.epsilon", model.epsilon, "0 or more")
+  configuration.require(
+    model.epsilon >= 0, "model.epsilon", model.epsilon, "0 or more"
+  )
 
 
 def _validate_clustering(config: ml_collections.ConfigDict) -> None:
   """Checks what the slot modules that are mixtures or k-means need."""
   model, mixture = config.model, config.model.mixture
-  _require(
+  configuration.require(
     config.normalization == "weighted_mean",
     "normalization",
     config.normalization,
@@ -304,7 +191,7 @@ def _validate_clustering(config: ml_collections.ConfigDict) -> None:
   )
   width = model.encoder_channels[-1]
   learned = config.slot_module == "slot_mixture"
-  _require(
+  configuration.require(
     width == model.slot_size or (learned and mixture.values_from != "inputs"),
     "model.slot_size",
     model.slot_size,
@@ -312,18 +199,18 @@ def _validate_clustering(config: ml_collections.ConfigDict) -> None:
     "the inputs themselves",
   )
   for key in ("density_floor", "transformer_blocks"):
-    _require(
+    configuration.require(
       mixture[key] >= 0, f"model.mixture.{key}", mixture[key], "0 or more"
     )
   if learned and mixture.transformer_blocks:
     heads = input_transformer.NUM_HEADS
-    _require(
+    configuration.require(
       width % heads == 0,
       "model.encoder_channels",
       model.encoder_channels,
       f"divisible by {heads}, the transformer's heads, at the end",
     )
-    _require(
+    configuration.require(
       model.slot_initialization == "shared",
       "model.slot_initialization",
       model.slot_initialization,
@@ -335,17 +222,17 @@ def _validate_clustering(config: ml_collections.ConfigDict) -> None:
 def _validate_optimizer(config: ml_collections.ConfigDict) -> None:
   optimizer = config.optimizer
   for key in ("clip_norm", "weight_decay", "warmup_steps"):
-    _require(
+    configuration.require(
       optimizer[key] >= 0, f"optimizer.{key}", optimizer[key], "0 or more"
     )
   fraction = optimizer.one_cycle_warmup_fraction
-  _require(
+  configuration.require(
     0 < fraction < 1,
     "optimizer.one_cycle_warmup_fraction",
     fraction,
     "between 0 and 1",
   )
-  _require(
+  configuration.require(
     not optimizer.one_cycle_momentum
     or (optimizer.schedule == "one_cycle" and optimizer.name != "keras_adam"),
     "optimizer.one_cycle_momentum",
@@ -363,13 +250,13 @@ def _validate_batches(
     ("train.batch_size", parts),
     ("eval.batch_size", num_devices),
   ):
-    size = _get(config, key)
+    size = configuration.get(config, key)
     nearest = [
       n
       for n in (size // divisor * divisor, -(-size // divisor) * divisor)
       if n > 0
     ]
-    _require(
+    configuration.require(
       size % divisor == 0,
       key,
       size,
@@ -381,16 +268,3 @@ def _validate_batches(
       )
       + f"), such as {' or '.join(map(str, nearest))}",
     )
-
-
-def _require(condition: bool, key: str, value: Any, allowed: str) -> None:
-  if not condition:
-    raise configuration.ConfigError(
-      f"config.{key} is {value!r}; it must be {allowed}."
-    )
-
-
-def _get(config: ml_collections.ConfigDict, key: str) -> Any:
-  for part in key.split("."):
-    config = config[part]
-  return config

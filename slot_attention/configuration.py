@@ -56,7 +56,7 @@ def get_default() -> ml_collections.ConfigDict:
   config.model.mlp_hidden_size = 128
   config.model.head = "joint"  # Set prediction: one MLP; "split": two.
   config.model.head_hidden_size = 64
-  # Of coordinates in the loss: [0, 1], or "symmetric" [-1, 1], both times scale.
+  # Of coordinates in the loss, [0, 1] or "symmetric" [-1, 1], and a factor.
   config.model.coordinate_range = "unit"
   config.model.coordinate_scale = 1.0
   config.model.epsilon = 1e-8
@@ -257,6 +257,19 @@ def to_json(config: ml_collections.ConfigDict) -> str:
 def flatten(config: ml_collections.ConfigDict) -> dict[str, Any]:
   """Returns {"train.batch_size": 512, ...}, for logs and hyper-parameters."""
   return dict(_flatten(config.to_dict()))
+
+
+def require(condition: bool, key: str, value: Any, allowed: str) -> None:
+  """Raises a ConfigError that says what a key must be, unless it holds."""
+  if not condition:
+    raise ConfigError(f"config.{key} is {value!r}; it must be {allowed}.")
+
+
+def get(config: ml_collections.ConfigDict, key: str) -> Any:
+  """Returns config.train.batch_size for "train.batch_size"."""
+  for part in key.split("."):
+    config = config[part]
+  return config
 
 
 def _flatten(tree: dict[str, Any], prefix: str = "") -> list[tuple[str, Any]]:

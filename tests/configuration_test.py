@@ -8,7 +8,7 @@ from slot_attention import matching
 from slot_attention import tasks
 from slot_attention.data import pipeline
 from slot_attention.modules import update_normalization
-from slot_attention.tasks import base
+from slot_attention.tasks import slots as slots_lib
 
 
 def test_default_is_valid_and_is_the_papers():
@@ -170,7 +170,7 @@ def test_variants_apply_in_order_and_unknown_ones_are_named():
   ("key", "table"),
   [
     ("task", tasks.TASKS),
-    ("slot_module", base.SLOT_MODULES),
+    ("slot_module", slots_lib.SLOT_MODULES),
     ("normalization", update_normalization.NORMALIZATIONS),
     ("data.source", pipeline.SOURCES),
     ("model.matching", matching.METHODS),

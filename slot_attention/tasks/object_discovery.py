@@ -18,6 +18,7 @@ from slot_attention.metrics import health
 from slot_attention.metrics import segmentation
 from slot_attention.modules import decoders
 from slot_attention.tasks import base
+from slot_attention.tasks import slots as slots_lib
 
 _MAX_ENTITIES = 10  # Objects of the Multi-Object Datasets, at most.
 # Not defined for images without objects, and for an image on its own.
@@ -92,13 +93,13 @@ class ObjectDiscovery(base.SlotTask):
     super().__init__(
       config,
       SlotAttentionAutoEncoder(
-        **base.build_slots(config),
+        **slots_lib.build_slots(config),
         decoder=decoders.SpatialBroadcastDecoder(
           model.decoder_resolution,
           model.decoder_channels,
           model.decoder_strides,
           model.conv_padding,
-          base.compute_dtype(config),
+          slots_lib.compute_dtype(config),
         ),
       ),
     )

@@ -18,6 +18,7 @@ from slot_attention.metrics import average_precision
 from slot_attention.metrics import health
 from slot_attention.modules import mlp
 from slot_attention.tasks import base
+from slot_attention.tasks import slots as slots_lib
 
 NUM_PROPERTIES = average_precision.NUM_FEATURES
 
@@ -111,10 +112,10 @@ class SetPrediction(base.SlotTask):
     super().__init__(
       config,
       SetPredictionModel(
-        **base.build_slots(config),
+        **slots_lib.build_slots(config),
         head=config.model.head,
         head_hidden_size=config.model.head_hidden_size,
-        dtype=base.compute_dtype(config),
+        dtype=slots_lib.compute_dtype(config),
       ),
     )
 

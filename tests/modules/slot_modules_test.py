@@ -9,11 +9,11 @@ import pytest
 
 from slot_attention import configuration
 from slot_attention.modules import slot_mixture
-from slot_attention.tasks import base
+from slot_attention.tasks import slots as slots_lib
 
 SIZE, NUM_SLOTS, NUM_INPUTS, ITERATIONS = 8, 4, 30, 3
 # slot_mlp refines no slots; its own tests say what holds for it.
-MODULES = [name for name in base.SLOT_MODULES if name != "slot_mlp"]
+MODULES = [name for name in slots_lib.SLOT_MODULES if name != "slot_mlp"]
 CASES = [
   *((name, None) for name in MODULES),
   *(("slot_mixture", name) for name in ("fair", "released")),
@@ -35,7 +35,7 @@ def _case(name, variant, gradient="all", dtype="float32"):
   if variant:
     options = dataclasses.asdict(slot_mixture.VARIANTS[variant])
     config.model.mixture.update(options)
-  parts = base.build_slots(config)
+  parts = slots_lib.build_slots(config)
   keys = jax.random.split(jax.random.key(0), 3)
   inputs = jax.random.normal(keys[0], (2, NUM_INPUTS, SIZE))
   slots = jax.random.normal(

@@ -1,0 +1,133 @@
+"""Which values and combinations of `config.data` can work."""
+
+import ml_collections
+
+from slot_attention import configuration
+from slot_attention.data import multi_object_specs
+
+
+def validate(config: ml_collections.ConfigDict) -> None:
+  """Checks `config.data` and what must fit to it.
+
+  Args:
+    config: of the run, whose choices are among those allowed.
+
+  Raises:
+    configuration.ConfigError: see `config_validation.validate`.
+  """
+  data = config.data
+  configuration.require(
+    len(data.resolution) == 2 and min(data.resolution) >= 8,
+    "data.resolution",
+    data.resolution,
+    "(height, width), each at least 8 pixels",
+  )
+  configuration.require(
+    0 <= data.min_num_objects <= data.max_num_objects,
+    "data.min_num_objects",
+    data.min_num_objects,
+    f"between 0 and data.max_num_objects = {data.max_num_objects}",
+  )
+  configuration.require(
+    data.num_targets >= data.max_num_objects,
+    "data.num_targets",
+    data.num_targets,
+    f"at least data.max_num_objects = {data.max_num_objects}",
+  )
+  configuration.require(
+    len(data.crop) in (0, 4), "data.crop", data.crop, "() or four numbers"
+  )
+  _validate_source(config)
+  procedural = data.procedural
+  num_train = procedural.num_train
+  configuration.require(
+    num_train == 0 or num_train >= config.train.batch_size,
+    "data.procedural.num_train",
+    num_train,
+    "0 (an endless stream) or at least train.batch_size = "
+    f"{config.train.batch_size}",
+  )
+  if data.source == "procedural":
+    configuration.require(
+      config.eval.num_examples > 0,
+      "eval.num_examples",
+      config.eval.num_examples,
+      "more than 0, since procedural splits have no end",
+    )
+    if data.dataset != "clevr":
+      _validate_procedural(config)
+
+
+def _validate_source(config: ml_collections.ConfigDict) -> None:
+  """Checks what belongs to one source or one kind of batches."""
+  data = config.data
+  sizes = data.split_sizes
+  configuration.require(
+    len(sizes) == 3 and min(sizes) >= 0 and sizes[0] > 0,
+    "data.split_sizes",
+    sizes,
+    "three numbers of records (train, validation, test), 0 or more, and of "
+    "train more than 0",
+  )
+  if data.source == "clevr":
+    configuration.require(
+      data.dataset == "clevr",
+      "data.dataset",
+      data.dataset,
+      "clevr where data.source is clevr; the others are in "
+      "data.source = multi_object_datasets",
+    )
+  if config.task == "set_prediction":
+    configuration.require(
+      data.source != "multi_object_datasets",
+      "data.source",
+      data.source,
+      "clevr or procedural for set_prediction, since the Multi-Object Datasets "
+      "are read without targets",
+    )
+    configuration.require(
+      not data.horizontal_flip,
+      "data.horizontal_flip",
+      data.horizontal_flip,
+      "False for set_prediction, whose coordinates are not flipped",
+    )
+
+
+def _validate_procedural(config: ml_collections.ConfigDict) -> None:
+  """Checks the sets that are drawn in the form of their files only."""
+  data = config.data
+  name = data.dataset
+  configuration.require(
+    name != "objects_room",
+    "data.dataset",
+    name,
+    "another where data.source is procedural, which does not draw this one",
+  )
+  configuration.require(
+    config.task != "set_prediction",
+    "task",
+    config.task,
+    f"another where data.dataset is {name}, which has no targets",
+  )
+  spec = multi_object_specs.SPECS[name]
+  size = spec.features["image"].shape[:2]
+  configuration.require(
+    tuple(data.resolution) == size,
+    "data.resolution",
+    data.resolution,
+    f"{size}, the size of the images of {name}",
+  )
+  most = spec.num_entities - 1
+  least = most if name == "tetrominoes" else 1
+  configuration.require(
+    least <= data.min_num_objects <= most,
+    "data.min_num_objects",
+    data.min_num_objects,
+    f"from {least} to {most}, the objects in procedural scenes of {name}",
+  )
+  configuration.require(
+    data.max_num_objects <= most,
+    "data.max_num_objects",
+    data.max_num_objects,
+    f"at most {most}, the objects in procedural scenes of {name}",
+  )
