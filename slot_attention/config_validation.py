@@ -4,40 +4,30 @@ Every config, from the command line to a finished run's `config.json`, passes
 through `validate` before anything is built.
 """
 
+from collections.abc import Collection
 import math
 
 import ml_collections
 
 from slot_attention import configuration
 from slot_attention import data_validation
+from slot_attention import matching
+from slot_attention import optimizers
+from slot_attention import tasks
+from slot_attention.data import pipeline
+from slot_attention.modules import convolutions
 from slot_attention.modules import input_transformer
+from slot_attention.modules import update_normalization
+from slot_attention.tasks import slots
 
-CHOICES = {
-  "task": ("set_prediction", "object_discovery"),
-  "slot_module": (
-    "slot_attention",
-    "slot_mixture",
-    "slot_mlp",
-    "kmeans",
-    "gmm",
-  ),
-  "normalization": (
-    "weighted_mean",
-    "weighted_sum",
-    "layer_norm",
-    "batch_norm",
-    "unnormalized",
-    "kd_layer_norm",
-    "scaled_mean",
-  ),
-  "optimizer.name": ("keras_adam", "adam", "adamw"),
-  "optimizer.schedule": (
-    "warmup_exponential",
-    "warmup_then_decay",
-    "one_cycle",
-    "constant",
-  ),
-  "data.source": ("clevr", "multi_object_datasets", "procedural"),
+# Names, or the tables whose keys they are: a new entry needs no line here.
+CHOICES: dict[str, Collection[str]] = {
+  "task": tasks.TASKS,
+  "slot_module": slots.SLOT_MODULES,
+  "normalization": update_normalization.NORMALIZATIONS,
+  "optimizer.name": optimizers.OPTIMIZERS,
+  "optimizer.schedule": optimizers.SCHEDULES,
+  "data.source": pipeline.SOURCES,
   "data.dataset": (
     "clevr",
     "tetrominoes",
@@ -48,7 +38,7 @@ CHOICES = {
   ),
   "data.interpolation": ("bilinear", "nearest"),
   "eval.split": ("train_eval", "validation", "test"),
-  "model.matching": ("optax", "scipy"),
+  "model.matching": matching.METHODS,
   "model.gradient": ("all", "last"),
   "model.head": ("joint", "split"),
   "model.coordinate_range": ("unit", "symmetric"),
@@ -60,7 +50,7 @@ CHOICES = {
   "model.softmax_axis": ("slots", "inputs"),
   "model.epsilon_placement": ("attention", "savi"),
   "model.slot_initialization": ("shared", "per_slot"),
-  "model.conv_padding": ("same", "torch"),
+  "model.conv_padding": convolutions.PADDINGS,
   "model.dtype": ("float32", "bfloat16"),
 }
 

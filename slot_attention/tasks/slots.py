@@ -1,7 +1,7 @@
 """From a config to what turns images into slots.
 
 `SLOT_MODULES` lists the slot modules by the name that `config.slot_module`
-takes: a new one is a line here and in `config_validation.CHOICES`.
+takes: a new one is a line here.
 """
 
 import math
