@@ -168,14 +168,15 @@ def use_small_images(config: ml_collections.ConfigDict) -> None:
 def use_demo_schedule(config: ml_collections.ConfigDict) -> None:
   """Sets procedural data and a short training for two CPU cores: `:demo`."""
   config.data.source = "procedural"
+  config.model.log_sigma_offset = -1.0
   config.optimizer.learning_rate = 1e-3
   config.optimizer.warmup_steps = 500
-  config.optimizer.decay_steps = 2_000
-  config.train.batch_size = 32
-  config.train.num_steps = 4_000
-  config.train.log_every = 200
-  config.eval.every = 1_000
-  config.checkpoint.every = 2_000
+  config.optimizer.decay_steps = 5_000
+  config.train.batch_size = 8
+  config.train.num_steps = 12_000
+  config.train.log_every = 500
+  config.eval.every = 3_000
+  config.checkpoint.every = 6_000
 
 
 def apply_variants(
