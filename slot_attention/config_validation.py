@@ -146,13 +146,18 @@ def _validate_model(config: ml_collections.ConfigDict) -> None:
       f"{decoded}, what the decoder draws (model.decoder_resolution times "
       "model.decoder_strides)",
     )
+  iterations = config.eval.num_iterations
+  configuration.require(
+    iterations >= 0, "eval.num_iterations", iterations, "0 or more"
+  )
   if config.slot_module == "slot_mlp":
-    configuration.require(
-      model.num_iterations == 1,
-      "model.num_iterations",
-      model.num_iterations,
-      "1 with slot_module = slot_mlp, which does not iterate",
-    )
+    for key in ("model.num_iterations", "eval.num_iterations"):
+      configuration.require(
+        configuration.get(config, key) <= 1,
+        key,
+        configuration.get(config, key),
+        "1 with slot_module = slot_mlp, which does not iterate",
+      )
   if config.slot_module != "slot_attention":
     default = configuration.get_default().model
     for key in _ABLATIONS:

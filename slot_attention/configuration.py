@@ -128,6 +128,7 @@ def get_default() -> ml_collections.ConfigDict:
   config.eval.split = "validation"
   config.eval.num_examples = 0  # 0: the whole split.
   config.eval.batch_size = 512
+  config.eval.num_iterations = 0  # 0: model.num_iterations.
   config.eval.num_figures = 8
 
   config.checkpoint = ml_collections.ConfigDict()
@@ -163,6 +164,12 @@ def use_small_images(config: ml_collections.ConfigDict) -> None:
   config.model.decoder_resolution = config.data.resolution
   config.model.decoder_channels = (32, 32, 32)
   config.model.decoder_strides = (1, 1, 1)
+
+
+def use_slot_mlp(config: ml_collections.ConfigDict) -> None:
+  """Takes the baseline without iterations (paper A, appendix E.5)."""
+  config.slot_module = "slot_mlp"
+  config.model.num_iterations = 1
 
 
 def use_demo_schedule(config: ml_collections.ConfigDict) -> None:

@@ -39,7 +39,7 @@ def make_row(
   row = {
     "num_slots": model.num_slots if num_slots is None else num_slots,
     "num_iterations": (
-      model.num_iterations if num_iterations is None else num_iterations
+      num_iterations or config.eval.num_iterations or model.num_iterations
     ),
     "num_objects": num_objects,
     NUM_EXAMPLES: scalars[NUM_EXAMPLES],

@@ -96,6 +96,7 @@ def adapt_config(config: ml_collections.ConfigDict, source: str) -> None:
     )
   settings = {
     "slot_module": module.SLOT_MODULE,
+    "eval.num_iterations": 0,
     **module.SETTINGS,
   }
   old = configuration.flatten(config)

@@ -196,7 +196,7 @@ class SlotTask:
       variables,
       images,
       num_slots,
-      num_iterations,
+      num_iterations or self.config.eval.num_iterations or None,
       slot_noise,
       inputs=inputs,
       rngs=rngs,
