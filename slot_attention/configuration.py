@@ -178,12 +178,12 @@ def use_demo_schedule(config: ml_collections.ConfigDict) -> None:
   config.model.log_sigma_offset = -1.0
   config.optimizer.learning_rate = 1e-3
   config.optimizer.warmup_steps = 500
-  config.optimizer.decay_steps = 5_000
+  config.optimizer.decay_steps = 7_000
   config.train.batch_size = 8
-  config.train.num_steps = 12_000
+  config.train.num_steps = 15_000
   config.train.log_every = 500
-  config.eval.every = 3_000
-  config.checkpoint.every = 6_000
+  config.eval.every = 5_000
+  config.checkpoint.every = 5_000
 
 
 def apply_variants(
