@@ -19,10 +19,10 @@ import numpy as np
 
 from slot_attention import cli
 from slot_attention import configuration
-from slot_attention import curves
 from slot_attention import results
 from slot_attention import train
 from slot_attention import writers
+from slot_attention.figures import curves
 
 # What may differ between seeds of one experiment: seed and paths.
 _FREE_KEYS = ("seed", "data.data_dir")

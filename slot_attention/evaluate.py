@@ -17,13 +17,13 @@ import ml_collections
 from slot_attention import checkpoints
 from slot_attention import cli
 from slot_attention import config_validation
-from slot_attention import curves
 from slot_attention import evaluator as evaluator_lib
 from slot_attention import results
 from slot_attention import sharding
 from slot_attention import tasks
 from slot_attention import train
 from slot_attention.data import pipeline
+from slot_attention.figures import curves
 
 
 class Run(NamedTuple):

@@ -11,8 +11,8 @@ from PIL import Image
 
 from slot_attention import cli
 from slot_attention import evaluate
-from slot_attention import html_page
-from slot_attention import scene_views
+from slot_attention.figures import html_page
+from slot_attention.figures import scene_views
 
 PAGE_FILE = "index.html"
 

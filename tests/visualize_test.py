@@ -12,11 +12,11 @@ from configs import clevr_object_discovery
 from configs import clevr_set_prediction
 from slot_attention import evaluate
 from slot_attention import evaluator as evaluator_lib
-from slot_attention import scene_views
 from slot_attention import sharding
 from slot_attention import tasks
 from slot_attention import visualize
 from slot_attention.data import pipeline
+from slot_attention.figures import scene_views
 
 FIGURES = {
   clevr_object_discovery: {"slots", "attention", "iterations"},

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import ml_collections
 import numpy as np
 
-from slot_attention import scene_views
+from slot_attention.figures import scene_views
 from slot_attention.metrics import health
 from slot_attention.modules import slot_attention
 from slot_attention.tasks import slots as slots_lib

@@ -9,10 +9,10 @@ import jax.numpy as jnp
 import ml_collections
 import numpy as np
 
-from slot_attention import figures
 from slot_attention import losses
-from slot_attention import scene_views
-from slot_attention import slot_figures
+from slot_attention.figures import drawing
+from slot_attention.figures import scene_views
+from slot_attention.figures import slot_figures
 from slot_attention.metrics import ari
 from slot_attention.metrics import health
 from slot_attention.metrics import segmentation
@@ -211,8 +211,8 @@ class ObjectDiscovery(base.SlotTask):
     return {
       "slots": [slot_figures.decomposition(example) for example in examples],
       "attention": [
-        figures.attention_grid(
-          figures.enlarge(example["image"]), example["attention_maps"]
+        drawing.attention_grid(
+          drawing.enlarge(example["image"]), example["attention_maps"]
         )
         for example in examples
       ],

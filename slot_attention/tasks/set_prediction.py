@@ -9,10 +9,10 @@ import jax.numpy as jnp
 import ml_collections
 import numpy as np
 
-from slot_attention import figures
 from slot_attention import losses
-from slot_attention import scene_views
-from slot_attention import set_figures
+from slot_attention.figures import drawing
+from slot_attention.figures import scene_views
+from slot_attention.figures import set_figures
 from slot_attention.metrics import ari
 from slot_attention.metrics import average_precision
 from slot_attention.metrics import health
@@ -249,7 +249,7 @@ class SetPrediction(base.SlotTask):
         )
       ],
       "attention": [
-        figures.attention_grid(figures.enlarge(image), maps)
+        drawing.attention_grid(drawing.enlarge(image), maps)
         for image, maps in zip(batch["image"], attention, strict=True)
       ],
     }

@@ -9,8 +9,8 @@ import numpy as np
 from PIL import Image
 import pytest
 
-from slot_attention import html_page
-from slot_attention import scene_views
+from slot_attention.figures import html_page
+from slot_attention.figures import scene_views
 
 
 def _picture(value, size=8):

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from slot_attention import scene_views
+from slot_attention.figures import scene_views
 
 
 def render(title: str, scenes: Sequence[scene_views.Scene]) -> str:

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from slot_attention import figures
-from slot_attention import slot_figures
+from slot_attention.figures import drawing
+from slot_attention.figures import slot_figures
 
 
 @pytest.fixture
@@ -56,7 +56,7 @@ def test_scene_holds_every_iteration(example):
   assert scene.slots[0].pictures["attention"][2].shape == (4, 4, 3)
   np.testing.assert_array_equal(
     scene.pictures["true segments"][0],
-    figures.segmentation_colors(example["segmentation"]),
+    drawing.segmentation_colors(example["segmentation"]),
   )
 
 

@@ -7,9 +7,9 @@ import numpy as np
 from PIL import Image
 from PIL import ImageDraw
 
-from slot_attention import figures
-from slot_attention import scene_views
-from slot_attention import slot_figures
+from slot_attention.figures import drawing
+from slot_attention.figures import scene_views
+from slot_attention.figures import slot_figures
 from slot_attention.metrics import average_precision
 
 GREEN = (90, 220, 110)
@@ -42,7 +42,7 @@ class Label:
 
   text: str
   position: tuple[float, float] | None = None
-  color: figures.Color = figures.WHITE
+  color: drawing.Color = drawing.WHITE
 
 
 def draw_objects(
@@ -51,7 +51,7 @@ def draw_objects(
   """Writes a small label beside every object.
 
   Args:
-    image: [h, w, 3], as `figures.to_uint8` takes it.
+    image: [h, w, 3], as `drawing.to_uint8` takes it.
     objects: The labels; positions are in pixels of `image`.
     scale: Factor by which the image is enlarged before the texts are written;
       on 64 to 128 pixels a text needs 3.
@@ -59,11 +59,11 @@ def draw_objects(
   Returns:
     [scale * h, scale * w, 3] uint8.
   """
-  canvas = Image.fromarray(figures.upscale(figures.to_uint8(image), scale))
+  canvas = Image.fromarray(drawing.upscale(drawing.to_uint8(image), scale))
   draw = ImageDraw.Draw(canvas)
   unplaced_y = 0
   for label in objects:
-    text = Image.fromarray(figures.text_block([label.text], [label.color]))
+    text = Image.fromarray(drawing.text_block([label.text], [label.color]))
     if label.position is None:
       canvas.paste(text, (0, unplaced_y))
       unplaced_y += text.height
@@ -73,7 +73,7 @@ def draw_objects(
       max(0, min(round((position + 0.5) * scale), length - 1))
       for position, length in zip(label.position, canvas.size, strict=True)
     )
-    draw.circle((x, y), MARK_RADIUS, fill=label.color, outline=figures.BLACK)
+    draw.circle((x, y), MARK_RADIUS, fill=label.color, outline=drawing.BLACK)
     canvas.paste(text, _beside(x, y, text.size, canvas.size))
   return np.asarray(canvas)
 
@@ -89,7 +89,7 @@ def set_prediction_panel(
   """Shows an image beside two columns of text, the prediction and the truth.
 
   Args:
-    image: [h, w, 3], as `figures.to_uint8` takes it.
+    image: [h, w, 3], as `drawing.to_uint8` takes it.
     predicted: One line per prediction.
     true: One line per true object.
     predicted_correct: Which predicted lines are green and which red; None
@@ -103,16 +103,17 @@ def set_prediction_panel(
   Raises:
     ValueError: If verdicts are given and there is not one per line.
   """
-  figures.check_count("predicted_correct", predicted_correct, len(predicted))
-  figures.check_count("true_correct", true_correct, len(true))
+  drawing.check_count("predicted_correct", predicted_correct, len(predicted))
+  drawing.check_count("true_correct", true_correct, len(true))
   texts = [
-    figures.text_block(
+    drawing.text_block(
       ["predicted", *predicted], _verdict_colors(predicted_correct)
     ),
-    figures.text_block(["true", *true], _verdict_colors(true_correct)),
+    drawing.text_block(["true", *true], _verdict_colors(true_correct)),
   ]
-  return figures.table(
-    [[figures.upscale(figures.to_uint8(image), scale), *texts]], figures.MARGIN
+  return drawing.table(
+    [[drawing.upscale(drawing.to_uint8(image), scale), *texts]],
+    drawing.MARGIN,
   )
 
 
@@ -187,15 +188,15 @@ def scene(
       slot_figures.slot_color(k),
       {
         "attention": [
-          figures.attention_overlay(image, maps[k]) for maps in attention
+          drawing.attention_overlay(image, maps[k]) for maps in attention
         ],
-        "map": [figures.gray(maps[k]) for maps in attention],
+        "map": [drawing.gray(maps[k]) for maps in attention],
       },
       f"{_describe(prediction)}, present {prediction[presence]:.2f}",
     )
     for k, prediction in enumerate(predictions)
   ]
-  pictures = {"image": [figures.to_uint8(image)], "objects": [objects]}
+  pictures = {"image": [drawing.to_uint8(image)], "objects": [objects]}
   return scene_views.Scene(pictures, slots)
 
 
@@ -211,10 +212,10 @@ def _beside(
   return left, top
 
 
-def _verdict_colors(correct: Sequence[bool] | None) -> list[figures.Color]:
+def _verdict_colors(correct: Sequence[bool] | None) -> list[drawing.Color]:
   """Returns white for the title, then green or red for every line."""
   verdicts = () if correct is None else correct
-  return [figures.WHITE, *(GREEN if right else RED for right in verdicts)]
+  return [drawing.WHITE, *(GREEN if right else RED for right in verdicts)]
 
 
 def _describe(properties: np.ndarray) -> str:

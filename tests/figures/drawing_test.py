@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from slot_attention import figures
+from slot_attention.figures import drawing
 
 
 def _gray(height, width, value=200):
@@ -10,7 +10,7 @@ def _gray(height, width, value=200):
 
 def test_to_uint8_spans_minus_one_to_one():
   image = np.array([[[-1.0, 0.0, 1.0], [-7.0, 1.01, np.nan]]])
-  converted = figures.to_uint8(image)
+  converted = drawing.to_uint8(image)
   assert converted.dtype == np.uint8
   assert converted.tolist() == [[[0, 128, 255], [0, 255, 0]]]
 
@@ -18,19 +18,19 @@ def test_to_uint8_spans_minus_one_to_one():
 def test_to_uint8_inverts_the_preprocessing():
   values = np.arange(256, dtype=np.uint8).reshape(16, 16, 1).repeat(3, axis=-1)
   floats = (values.astype(np.float32) / 255 - 0.5) * 2
-  np.testing.assert_array_equal(figures.to_uint8(floats), values)
-  assert figures.to_uint8(values) is values
+  np.testing.assert_array_equal(drawing.to_uint8(floats), values)
+  assert drawing.to_uint8(values) is values
 
 
 @pytest.mark.parametrize("dtype", [np.int32, bool])
 def test_to_uint8_refuses_types_of_unknown_range(dtype):
   with pytest.raises(ValueError, match=f"type {np.dtype(dtype)} has no known"):
-    figures.to_uint8(np.zeros((2, 2, 3), dtype))
+    drawing.to_uint8(np.zeros((2, 2, 3), dtype))
 
 
 def test_upscale_repeats_pixels():
   image = np.arange(12, dtype=np.uint8).reshape(2, 2, 3)
-  enlarged = figures.upscale(image, 3)
+  enlarged = drawing.upscale(image, 3)
   assert enlarged.shape == (6, 6, 3)
   for i, j in np.ndindex(6, 6):
     np.testing.assert_array_equal(enlarged[i, j], image[i // 3, j // 3])
@@ -38,7 +38,7 @@ def test_upscale_repeats_pixels():
 
 def test_grid_puts_every_image_in_its_place():
   rows = [[_gray(5, 7, 10), _gray(5, 7, 20)], [_gray(5, 7, 30)]]
-  grid = figures.image_grid(rows, padding=1)
+  grid = drawing.image_grid(rows, padding=1)
   assert grid.shape == (13, 17, 3) and grid.dtype == np.uint8
   expected = np.zeros((13, 17, 3), np.uint8)
   expected[1:6, 1:8] = 10
@@ -48,7 +48,7 @@ def test_grid_puts_every_image_in_its_place():
 
 
 def test_grid_converts_floats():
-  grid = figures.image_grid([[np.ones((4, 4, 3))]], padding=0)
+  grid = drawing.image_grid([[np.ones((4, 4, 3))]], padding=0)
   np.testing.assert_array_equal(grid, _gray(4, 4, 255))
 
 
@@ -62,11 +62,11 @@ def test_grid_converts_floats():
 )
 def test_grid_writes_texts_beside_the_images(texts, where):
   rows = [[_gray(40, 50)] * 2] * 2
-  plain = figures.image_grid(rows)
-  grid = figures.image_grid(rows, **texts)
+  plain = drawing.image_grid(rows)
+  grid = drawing.image_grid(rows, **texts)
   assert (grid == 200).all(-1).sum() >= (plain == 200).all(-1).sum()
   added = np.subtract(grid.shape[:2], plain.shape[:2]).tolist()
-  line = figures.LINE_HEIGHT
+  line = drawing.LINE_HEIGHT
   height, width = {
     "left": (0, added[1]),
     "top": (line + 2, 0),
@@ -82,7 +82,7 @@ def test_grid_writes_texts_beside_the_images(texts, where):
 
 
 def test_grid_widens_a_column_for_its_text():
-  grid = figures.image_grid(
+  grid = drawing.image_grid(
     [[_gray(8, 8)] * 2], column_labels=["a long description", "b"]
   )
   assert grid.shape[1] > 100
@@ -103,7 +103,7 @@ def test_grid_widens_a_column_for_its_text():
 )
 def test_grid_refuses(rows, texts, sentence):
   with pytest.raises(ValueError, match=sentence):
-    figures.image_grid(rows, **texts)
+    drawing.image_grid(rows, **texts)
 
 
 def test_overlay_is_the_image_times_the_attention():
@@ -111,20 +111,20 @@ def test_overlay_is_the_image_times_the_attention():
   image = rng.integers(256, size=(6, 8, 3)).astype(np.uint8)
   attention = rng.random((6, 8))
   np.testing.assert_allclose(
-    figures.attention_overlay(image, attention),
+    drawing.attention_overlay(image, attention),
     image * attention[:, :, None],
     atol=0.5001,
   )
   floats = image / 127.5 - 1
   np.testing.assert_array_equal(
-    figures.attention_overlay(floats, attention),
-    figures.attention_overlay(image, attention),
+    drawing.attention_overlay(floats, attention),
+    drawing.attention_overlay(image, attention),
   )
 
 
 def test_overlay_resizes_bilinearly_with_half_pixel_centres():
   attention = np.array([[0.0, 1.0]])
-  overlay = figures.attention_overlay(_gray(2, 4, 100), attention)
+  overlay = drawing.attention_overlay(_gray(2, 4, 100), attention)
   # Pixel centres at 1/8, 3/8, 5/8, 7/8; attention's at 1/4 and 3/4.
   assert overlay[0, :, 0].tolist() == [0, 25, 75, 100]
 
@@ -132,7 +132,7 @@ def test_overlay_resizes_bilinearly_with_half_pixel_centres():
 def test_overlay_is_right_side_up_and_not_transposed():
   attention = np.zeros((4, 4))
   attention[0, 3] = 1
-  overlay = figures.attention_overlay(_gray(32, 16), attention)
+  overlay = drawing.attention_overlay(_gray(32, 16), attention)
   assert overlay.shape == (32, 16, 3)
   lit = np.argwhere(overlay[..., 0] > 100)
   assert lit[:, 0].max() < 9 and lit[:, 1].min() > 10
@@ -141,7 +141,7 @@ def test_overlay_is_right_side_up_and_not_transposed():
 def test_attention_grid_has_iterations_down_and_slots_across():
   attention = np.zeros((2, 3, 4, 4), np.float32)
   attention[1, 2] = 1
-  grid = figures.attention_grid(_gray(64, 64), attention)
+  grid = drawing.attention_grid(_gray(64, 64), attention)
   lit = (grid == 200).all(-1)
   # The image in both rows, and the one lit slot in the last column of row 2.
   assert lit.sum() == 3 * 64 * 64
@@ -151,17 +151,17 @@ def test_attention_grid_has_iterations_down_and_slots_across():
 
 def test_segments_have_distinct_fixed_colors():
   ids = np.arange(25).reshape(5, 5)
-  colors = figures.segmentation_colors(ids)
+  colors = drawing.segmentation_colors(ids)
   assert colors.shape == (5, 5, 3) and colors.dtype == np.uint8
   assert colors[0, 0].tolist() == [0, 0, 0]
   flat = colors.reshape(25, 3).astype(float)
   distances = np.linalg.norm(flat[:, None] - flat[None], axis=-1)
   assert (distances + 999 * np.eye(25)).min() > 40
-  np.testing.assert_array_equal(figures.segmentation_colors(ids), colors)
+  np.testing.assert_array_equal(drawing.segmentation_colors(ids), colors)
 
 
 def test_segments_beyond_the_palette_are_not_black():
-  colors = figures.segmentation_colors(np.array([[0, 1, 24, 25, 48, 49]]))[0]
+  colors = drawing.segmentation_colors(np.array([[0, 1, 24, 25, 48, 49]]))[0]
   np.testing.assert_array_equal(colors[[3, 5]], colors[[1, 1]])
   np.testing.assert_array_equal(colors[4], colors[2])
   assert colors[1:].max(axis=-1).all()
@@ -169,7 +169,7 @@ def test_segments_beyond_the_palette_are_not_black():
 
 def test_negative_segments_are_refused():
   with pytest.raises(ValueError, match="holds the id -1"):
-    figures.segmentation_colors(np.array([[0, -1]]))
+    drawing.segmentation_colors(np.array([[0, -1]]))
 
 
 @pytest.mark.parametrize(
@@ -178,20 +178,20 @@ def test_negative_segments_are_refused():
 def test_enlarge_repeats_the_pixels_of_small_images(height, expected):
   image = np.zeros((height, 2, 3), np.uint8)
   image[0] = 255
-  large = figures.enlarge(image)
+  large = drawing.enlarge(image)
   assert large.shape == (expected, 2 * expected // height, 3)
   assert (large == 255).all(axis=(1, 2)).sum() == expected // height
 
 
 def test_gray_spans_black_to_white():
-  shown = figures.gray(np.array([[0.0, 0.5, 1.0, 7.0, -1.0, np.nan]]))
+  shown = drawing.gray(np.array([[0.0, 0.5, 1.0, 7.0, -1.0, np.nan]]))
   assert shown.dtype == np.uint8
   assert shown[0].tolist() == [[v] * 3 for v in (0, 128, 255, 255, 0, 0)]
 
 
 def test_a_frame_surrounds_the_image():
   image = _gray(4, 5)
-  framed = figures.framed(image, (255, 0, 0), width=2)
+  framed = drawing.framed(image, (255, 0, 0), width=2)
   assert framed.shape == (8, 9, 3)
   np.testing.assert_array_equal(framed[2:-2, 2:-2], image)
   assert (framed == (255, 0, 0)).all(-1).sum() == 8 * 9 - 4 * 5

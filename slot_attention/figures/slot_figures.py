@@ -4,8 +4,8 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from slot_attention import figures
-from slot_attention import scene_views
+from slot_attention.figures import drawing
+from slot_attention.figures import scene_views
 
 # Arrays of one example by the names of `figure_outputs`: t iterations, k slots.
 Example = Mapping[str, np.ndarray]
@@ -25,8 +25,8 @@ def decomposition(example: Example) -> np.ndarray:
   masks = example["masks"]
   slots = masked_slots(example["slot_reconstructions"], masks)
   first = [
-    figures.to_uint8(example["image"]),
-    figures.to_uint8(example["reconstruction"]),
+    drawing.to_uint8(example["image"]),
+    drawing.to_uint8(example["reconstruction"]),
     predicted_segments(masks),
   ]
   truth = _true_segments(example)
@@ -34,14 +34,14 @@ def decomposition(example: Example) -> np.ndarray:
   second += [np.zeros_like(first[0])] * 2
   rows = [
     [*first, *_framed_slots(slots)],
-    [*second, *_framed_slots([figures.gray(mask) for mask in masks])],
+    [*second, *_framed_slots([drawing.gray(mask) for mask in masks])],
   ]
   captions = [
     ["image", "reconstruction", "segments", *_numbered("slot", masks)],
     [*(truth or [""]), "", "", *_numbered("mask", masks)],
   ]
-  enlarged = [[figures.enlarge(cell) for cell in row] for row in rows]
-  return figures.image_grid(enlarged, captions=captions)
+  enlarged = [[drawing.enlarge(cell) for cell in row] for row in rows]
+  return drawing.image_grid(enlarged, captions=captions)
 
 
 def iterations(example: Example) -> np.ndarray:
@@ -71,8 +71,8 @@ def iterations(example: Example) -> np.ndarray:
     )
   ]
   slots = _numbered("slot", example["masks"])
-  return figures.image_grid(
-    [[figures.enlarge(cell) for cell in row] for row in rows],
+  return drawing.image_grid(
+    [[drawing.enlarge(cell) for cell in row] for row in rows],
     row_labels=[str(t + 1) for t in range(len(rows))],
     column_labels=["image", "reconstruction", "segments", *slots],
   )
@@ -96,17 +96,17 @@ def scene(example: Example) -> scene_views.Scene:
       slot_color(k),
       {
         "slot": [pictures[k] for pictures in masked],
-        "mask": [figures.gray(mask[k]) for mask in masks],
-        "attention": [figures.gray(a[k]) for a in example["attention_maps"]],
-        "without mask": [figures.to_uint8(pictures[k]) for pictures in whole],
+        "mask": [drawing.gray(mask[k]) for mask in masks],
+        "attention": [drawing.gray(a[k]) for a in example["attention_maps"]],
+        "without mask": [drawing.to_uint8(pictures[k]) for pictures in whole],
       },
     )
     for k in range(masks.shape[1])
   ]
   pictures = {
-    "image": [figures.to_uint8(example["image"])],
+    "image": [drawing.to_uint8(example["image"])],
     "reconstruction": [
-      figures.to_uint8(picture)
+      drawing.to_uint8(picture)
       for picture in example["reconstruction_per_iteration"]
     ],
     "segments": [predicted_segments(mask) for mask in masks],
@@ -127,25 +127,25 @@ def masked_slots(
   weights = masks[..., None]  # [k, h, w] -> [k, h, w, 1]
   # A color beyond the range must not shine through a mask of nearly 0.
   colors = np.clip(slot_reconstructions, -1.0, 1.0)
-  return list(figures.to_uint8(weights * colors + (1.0 - weights)))
+  return list(drawing.to_uint8(weights * colors + (1.0 - weights)))
 
 
 def predicted_segments(masks: np.ndarray) -> np.ndarray:
   """Paints every pixel in the color of its slot: [k, h, w] -> [h, w, 3]."""
   # Slots start at 1: 0 is black in the palette.
-  return figures.segmentation_colors(masks.argmax(axis=0) + 1)
+  return drawing.segmentation_colors(masks.argmax(axis=0) + 1)
 
 
-def slot_color(slot: int) -> figures.Color:
+def slot_color(slot: int) -> drawing.Color:
   """Returns the color of a slot in `predicted_segments`."""
-  color = figures.segmentation_colors(np.array([[slot + 1]]))[0, 0]
+  color = drawing.segmentation_colors(np.array([[slot + 1]]))[0, 0]
   return tuple(int(channel) for channel in color)
 
 
 def _framed_slots(pictures: list[np.ndarray]) -> list[np.ndarray]:
   """Frames each slot in its color, as in the paper."""
   return [
-    figures.framed(figures.enlarge(picture), slot_color(i))
+    drawing.framed(drawing.enlarge(picture), slot_color(i))
     for i, picture in enumerate(pictures)
   ]
 
@@ -154,7 +154,7 @@ def _true_segments(example: Example) -> dict[str, np.ndarray]:
   """Returns the true segmentation in colors, if there is one."""
   if "segmentation" not in example:
     return {}
-  return {"true segments": figures.segmentation_colors(example["segmentation"])}
+  return {"true segments": drawing.segmentation_colors(example["segmentation"])}
 
 
 def _numbered(name: str, rows: np.ndarray) -> list[str]:

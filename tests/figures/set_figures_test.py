@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from slot_attention import figures
-from slot_attention import set_figures
+from slot_attention.figures import drawing
+from slot_attention.figures import set_figures
 
 
 def _gray(height, width, value=200):
@@ -43,7 +43,7 @@ def test_labels_at_the_border_stay_whole(position):
   changed = changed[changed[:, 1] >= left]
   (top, _), (bottom, right) = changed.min(0), changed.max(0) + 1
   text = inner[top:bottom, left:right]
-  assert text.shape[0] == figures.LINE_HEIGHT
+  assert text.shape[0] == drawing.LINE_HEIGHT
   windows = np.lib.stride_tricks.sliding_window_view(drawn, text.shape)
   assert (windows == text).all((-3, -2, -1)).sum() == 1
 
@@ -54,9 +54,9 @@ def test_labels_without_position_are_listed():
     set_figures.Label("two"),
   ]
   drawn = set_figures.draw_objects(_gray(64, 64, 90), labels)
-  line = figures.LINE_HEIGHT
+  line = drawing.LINE_HEIGHT
   assert _has_color(drawn[:line], (255, 0, 0))
-  assert _has_color(drawn[line : 2 * line], figures.WHITE)
+  assert _has_color(drawn[line : 2 * line], drawing.WHITE)
   assert (drawn[2 * line :] == 90).all()
 
 
@@ -70,7 +70,7 @@ def test_panel_colors_lines_by_their_verdict():
     [True, False, False],
     scale=2,
   )
-  margin, line = figures.MARGIN, figures.LINE_HEIGHT
+  margin, line = drawing.MARGIN, drawing.LINE_HEIGHT
   np.testing.assert_array_equal(
     panel[margin : margin + 64, margin : margin + 64], _gray(64, 64, 90)
   )
@@ -81,19 +81,19 @@ def test_panel_colors_lines_by_their_verdict():
   ):
     assert _has_color(found, set_figures.GREEN) == bool(right)
     assert _has_color(found, set_figures.RED) == bool(wrong)
-  assert _has_color(lines[0], figures.WHITE)
+  assert _has_color(lines[0], drawing.WHITE)
 
 
 def test_panel_without_verdicts_is_white():
   panel = set_figures.set_prediction_panel(_gray(32, 32, 90), ["cube"], [])
-  assert _has_color(panel, figures.WHITE)
+  assert _has_color(panel, drawing.WHITE)
   assert not _has_color(panel, set_figures.GREEN)
   assert not _has_color(panel, set_figures.RED)
 
 
 def test_panel_grows_with_its_lines():
   panel = set_figures.set_prediction_panel(_gray(8, 8), ["cube"] * 20, [])
-  assert panel.shape[0] >= 21 * figures.LINE_HEIGHT
+  assert panel.shape[0] >= 21 * drawing.LINE_HEIGHT
 
 
 @pytest.mark.parametrize("which", ["predicted", "true"])

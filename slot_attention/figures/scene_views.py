@@ -6,7 +6,7 @@ import dataclasses
 import numpy as np
 from PIL import Image
 
-from slot_attention import figures
+from slot_attention.figures import drawing
 
 FRAME_MILLISECONDS = 700
 
@@ -24,7 +24,7 @@ class SlotView:
     text: What the model says of it in words, such as its properties.
   """
 
-  color: figures.Color
+  color: drawing.Color
   pictures: Frames
   text: str = ""
 
@@ -67,7 +67,7 @@ def draw_iteration(scene: Scene, iteration: int) -> np.ndarray:
     kind of picture that slots have, a column per slot; of one size for all
     iterations.
   """
-  height = figures.enlarge(next(iter(scene.pictures.values()))[0]).shape[0]
+  height = drawing.enlarge(next(iter(scene.pictures.values()))[0]).shape[0]
   rows = [_row(scene.pictures, iteration, height)]
   captions = [list(scene.pictures)]
   kinds = list(scene.slots[0].pictures)
@@ -75,13 +75,13 @@ def draw_iteration(scene: Scene, iteration: int) -> np.ndarray:
     views = [{kind: slot.pictures[kind]} for slot in scene.slots]
     rows.append(
       [
-        figures.framed(*_row(view, iteration, height), color=slot.color)
+        drawing.framed(*_row(view, iteration, height), color=slot.color)
         for view, slot in zip(views, scene.slots, strict=True)
       ]
     )
     captions.append([f"slot {i}" for i in range(len(scene.slots))])
   position = f"iteration {iteration + 1} / {scene.num_iterations}"
-  return figures.image_grid(rows, [position, *kinds], captions=captions)
+  return drawing.image_grid(rows, [position, *kinds], captions=captions)
 
 
 def save_animation(scene: Scene, path: str) -> None:
@@ -102,6 +102,6 @@ def save_animation(scene: Scene, path: str) -> None:
 def _row(frames: Frames, iteration: int, height: int) -> list[np.ndarray]:
   """Returns each kind's picture, small ones enlarged to about `height`."""
   return [
-    figures.enlarge(frame_at(pictures, iteration), height)
+    drawing.enlarge(frame_at(pictures, iteration), height)
     for pictures in frames.values()
   ]

@@ -2,7 +2,7 @@
 
 import itertools
 
-from slot_attention import curves
+from slot_attention.figures import curves
 
 
 def _rows(slots, iterations, objects):

@@ -1,0 +1,1 @@
+"""What runs look like: pictures, animations, curves and a page."""
