@@ -5,6 +5,9 @@ sides alike, as PyTorch code does: strided layers then see the image one pixel
 further up and left. Layers without stride are the same in both.
 """
 
+from collections.abc import Sequence
+import functools
+
 from flax import linen as nn
 import jax
 import jax.numpy as jnp
@@ -49,44 +52,146 @@ def conv(
   )
 
 
-def conv_transpose(
-  features: int,
-  kernel_size: int,
-  stride: int,
-  padding: str,
-  dtype: jnp.dtype,
-  name: str,
-) -> nn.ConvTranspose:
-  """Returns a transposed convolution, the gradient of `conv`.
+class ConvTranspose(nn.Module):
+  """A transposed convolution, the gradient of `conv`.
 
-  Args:
+  Its kernel is [kh, kw, out, in], as in Keras. Rows and columns of the result
+  are those of the input times the stride.
+
+  Attributes:
     features: output channels.
-    kernel_size: odd side of the kernel.
-    stride: rows and columns of the result are those of the input times it.
+    kernel_size: odd side of the kernel, at least the stride.
+    stride: see above.
     padding: "same", or "torch" for PyTorch's padding = kernel_size // 2 and
       output_padding = stride - 1.
     dtype: type of the computation.
-    name: of the submodule.
+  """
+
+  features: int
+  kernel_size: int
+  stride: int
+  padding: str = "same"
+  dtype: jnp.dtype = jnp.float32
+
+  @nn.compact
+  def __call__(self, inputs: jax.Array) -> jax.Array:
+    """Maps [b, h, w, in] to [b, h * stride, w * stride, features]."""
+    size = self.kernel_size
+    kernel = self.param(
+      "kernel",
+      initializers.kernel_init,
+      (size, size, self.features, inputs.shape[-1]),
+    )
+    bias = self.param("bias", nn.initializers.zeros, (self.features,))
+    margin = size // 2
+    sides = (margin, margin + self.stride - 1)
+    padding = sides[::-1] if self.padding == "same" else sides
+    result = jax.lax.platform_dependent(
+      inputs.astype(self.dtype),
+      kernel.astype(self.dtype),
+      # XLA's CPU backend multiplies by the zeros between the inputs.
+      cpu=functools.partial(by_phases, stride=self.stride, padding=padding),
+      default=functools.partial(dilated, stride=self.stride, padding=padding),
+    )
+    return result + bias.astype(self.dtype)[None, None, None]
+
+
+def dilated(
+  inputs: jax.Array, kernel: jax.Array, stride: int, padding: tuple[int, int]
+) -> jax.Array:
+  """Convolves inputs with zeros put between them.
+
+  Args:
+    inputs: [b, h, w, in].
+    kernel: [kh, kw, out, in].
+    stride: of the inputs among the zeros.
+    padding: before and after, of the spread inputs.
 
   Returns:
-    The layer; its kernel is [kh, kw, out, in], as in Keras.
+    [b, h * stride, w * stride, out].
   """
-  margin = kernel_size // 2
-  sides = (margin, margin + stride - 1)
-  return nn.ConvTranspose(
-    features,
-    (kernel_size, kernel_size),
+  return jax.lax.conv_transpose(
+    inputs,
+    kernel,
     strides=(stride, stride),
-    padding="SAME" if padding == "same" else (sides, sides),
+    padding=(padding, padding),
+    dimension_numbers=("NHWC", "HWIO", "NHWC"),
     transpose_kernel=True,
-    kernel_init=initializers.kernel_init,
-    dtype=dtype,
-    name=name,
   )
 
 
+def by_phases(
+  inputs: jax.Array, kernel: jax.Array, stride: int, padding: tuple[int, int]
+) -> jax.Array:
+  """Computes what `dilated` does by stride^2 ordinary convolutions.
+
+  Rows of the result with the same remainder by the stride see the same rows of
+  the kernel, every stride-th one; likewise columns.
+
+  Args:
+    inputs: see `dilated`, and for the others.
+    kernel: see there.
+    stride: see there.
+    padding: see there.
+
+  Returns:
+    [b, h * stride, w * stride, out].
+  """
+  b, h, w, _ = inputs.shape
+  # Of the ordinary convolution over spread inputs: [kh, kw, in, out].
+  kernel = jnp.flip(kernel, (0, 1)).swapaxes(2, 3)
+  phases = [
+    _phase(phase, kernel.shape[0], stride, padding[0])
+    for phase in range(stride)
+  ]
+  rows = [
+    jnp.stack(
+      [
+        _convolve(
+          inputs,
+          kernel[first_row::stride, first_column::stride],
+          (row_sides, column_sides),
+        )
+        for first_column, column_sides in phases
+      ],
+      axis=3,
+    )
+    for first_row, row_sides in phases
+  ]  # stride times [b, h, w, stride, out]
+  result = jnp.stack(rows, axis=2)  # [b, h, stride, w, stride, out]
+  return result.reshape(b, h * stride, w * stride, -1)
+
+
+def _convolve(
+  inputs: jax.Array, kernel: jax.Array, padding: Sequence[tuple[int, int]]
+) -> jax.Array:
+  """Convolves [b, h, w, in] with [kh, kw, in, out], stride 1."""
+  if min(min(sides) for sides in padding) < 0:
+    # Convolutions with negative padding have wrong gradients in JAX 0.10.
+    edges = [(0, 0, 0), *((*sides, 0) for sides in padding), (0, 0, 0)]
+    inputs = jax.lax.pad(inputs, jnp.zeros((), inputs.dtype), edges)
+    padding = [(0, 0), (0, 0)]
+  return jax.lax.conv_general_dilated(
+    inputs,
+    kernel,
+    window_strides=(1, 1),
+    padding=padding,
+    dimension_numbers=("NHWC", "HWIO", "NHWC"),
+  )
+
+
+def _phase(
+  phase: int, kernel_size: int, stride: int, padding: int
+) -> tuple[int, tuple[int, int]]:
+  """Returns the first kernel entry of a phase, and its inputs' padding."""
+  first = (padding - phase) % stride
+  entries = len(range(first, kernel_size, stride))
+  before = (padding - phase - first) // stride
+  return first, (before, entries - 1 - before)
+
+
 class BroadcastConvTranspose(nn.Module):
-  """A stride-1 `conv_transpose` of vectors spread over a plane, plus a map.
+  """A stride-1 `ConvTranspose` of vectors spread over a plane, plus a map.
 
   All pixels whose window lies within the plane see the same of a vector, so
   that its part of the result takes few values: one for the interior and one for
@@ -123,12 +228,9 @@ class BroadcastConvTranspose(nn.Module):
     bias = self.param("bias", nn.initializers.zeros, (self.features,))
     # Of the ordinary convolution that does the same: [kh, kw, d, features].
     kernel = jnp.flip(kernel, (0, 1)).swapaxes(2, 3)
-    fixed = jax.lax.conv_general_dilated(
-      plane[None].astype(self.dtype),
-      kernel,
-      window_strides=(1, 1),
-      padding="SAME",
-      dimension_numbers=("NHWC", "HWIO", "NHWC"),
+    sides = (size // 2, size // 2)
+    fixed = _convolve(
+      plane[None].astype(self.dtype), kernel, (sides, sides)
     )  # [1, h, w, features]
     sums = jnp.einsum(
       "yi,xj,ijdf->yxdf",

@@ -65,14 +65,14 @@ class SpatialBroadcastDecoder(nn.Module):
 
   def _layer(
     self, features: int, kernel_size: int, stride: int, number: int
-  ) -> nn.ConvTranspose:
-    return convolutions.conv_transpose(
+  ) -> convolutions.ConvTranspose:
+    return convolutions.ConvTranspose(
       features,
       kernel_size,
       stride,
       self.padding,
       self.dtype,
-      f"conv_transpose_{number}",
+      name=f"conv_transpose_{number}",
     )
 
 

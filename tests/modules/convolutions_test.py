@@ -1,5 +1,7 @@
 """Alignments against PyTorch's definition; the factored layer is exact."""
 
+import itertools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -43,13 +45,16 @@ def _torch_conv_transpose(image, kernel, stride):
 @pytest.mark.parametrize(
   ("layer", "oracle"),
   [
-    (convolutions.conv, _torch_conv),
-    (convolutions.conv_transpose, _torch_conv_transpose),
+    (
+      lambda *args: convolutions.conv(*args, name=None),
+      _torch_conv,
+    ),
+    (convolutions.ConvTranspose, _torch_conv_transpose),
   ],
 )
 def test_alignment(layer, oracle, padding, stride):
   image = np.random.default_rng(0).normal(size=(8, 6, 3)).astype(np.float32)
-  layer = layer(4, 5, stride, padding, jnp.float32, None)
+  layer = layer(4, 5, stride, padding, jnp.float32)
   result, variables = layer.init_with_output(jax.random.key(0), image[None])
   expected = oracle(image, np.array(variables["params"]["kernel"]), stride)
   assert result.shape[1:] == expected.shape
@@ -67,9 +72,7 @@ def test_factored_layer_is_the_plain_one(size, kernel_size):
   vectors = jax.random.normal(keys[0], (3, 4))
   plane = jax.random.normal(keys[1], (*size, 4))
   factored = convolutions.BroadcastConvTranspose(6, kernel_size)
-  plain = convolutions.conv_transpose(
-    6, kernel_size, 1, "same", jnp.float32, None
-  )
+  plain = convolutions.ConvTranspose(6, kernel_size, 1)
   variables = plain.init(keys[2], plane[None])
   cotangent = jax.random.normal(keys[3], (3, *size, 6))
 
@@ -97,9 +100,44 @@ def test_factored_layer_initialises_as_the_plain_one():
   vectors, plane = jnp.zeros((2, 4)), jnp.zeros((7, 7, 4))
   key = jax.random.key(0)
   factored = convolutions.BroadcastConvTranspose(6, 5).init(key, vectors, plane)
-  layer = convolutions.conv_transpose(6, 5, 1, "same", jnp.float32, None)
+  layer = convolutions.ConvTranspose(6, 5, 1)
   plain = layer.init(key, plane[None])
   assert jax.tree.structure(factored) == jax.tree.structure(plain)
   np.testing.assert_array_equal(
     factored["params"]["kernel"], plain["params"]["kernel"]
   )
+
+
+@pytest.mark.parametrize(
+  ("kernel_size", "stride", "before"),
+  [
+    (kernel_size, stride, before)
+    for kernel_size, stride in itertools.product((3, 5), (1, 2, 3, 5))
+    for before in range(kernel_size)
+    # Where a margin is as long as the kernel, JAX' own gradient is wrong.
+    if stride <= kernel_size and stride - 2 - before + kernel_size >= 0
+    if stride - 2 < before
+  ],
+)
+def test_phases_are_the_dilated_convolution(kernel_size, stride, before):
+  after = kernel_size + stride - 2 - before
+  assert 0 <= after < kernel_size
+  keys = jax.random.split(jax.random.key(0), 3)
+  inputs = jax.random.normal(keys[0], (2, 6, 7, 3))
+  kernel = jax.random.normal(keys[1], (kernel_size, kernel_size, 4, 3))
+  cotangent = jax.random.normal(keys[2], (2, 6 * stride, 7 * stride, 4))
+
+  def value(layer, inputs, kernel):
+    result = layer(inputs, kernel, stride, (before, after))
+    return jnp.sum(cotangent * result), result
+
+  def run(layer):
+    gradients, result = jax.grad(value, (1, 2), has_aux=True)(
+      layer, inputs, kernel
+    )
+    return result, *gradients
+
+  for actual, expected in zip(
+    run(convolutions.by_phases), run(convolutions.dilated), strict=True
+  ):
+    np.testing.assert_allclose(actual, expected, atol=2e-4)
