@@ -43,11 +43,14 @@ class RecordIndex:
   lengths: np.ndarray
 
   @classmethod
-  def build(cls, paths: Sequence[str]) -> "RecordIndex":
+  def build(
+    cls, paths: Sequence[str], expected_counts: Sequence[int] | None = None
+  ) -> "RecordIndex":
     """Scans the headers of uncompressed local TFRecord files.
 
     Args:
       paths: the files, in the order in which records are numbered.
+      expected_counts: how many records each has by the data set's metadata.
 
     Returns:
       The index.
@@ -55,11 +58,19 @@ class RecordIndex:
     Raises:
       FileNotFoundError: a file is missing.
       ValueError: a file is empty, cut off, damaged or of another format, or
-        lies in a bucket.
+        lies in a bucket, or has another number of records than expected.
     """
     paths = tuple(os.fspath(path) for path in paths)
     files = [_scan(path) for path in paths]
     counts = [len(offsets) for offsets, _ in files]
+    for path, count, expected in zip(
+      paths, counts, expected_counts or counts, strict=True
+    ):
+      if count != expected:
+        raise ValueError(
+          f"{path} has {count} records, but the data set's metadata says "
+          f"{expected}; {_ADVICE}."
+        )
     return cls(
       paths=paths,
       starts=np.cumsum([0, *counts], dtype=np.int64),
