@@ -174,7 +174,9 @@ def test_shard_with_other_records_than_described(copied):
   values["shards"][0]["num_records"] -= 1
   values["shards"][1]["num_records"] += 1
   info.write_text(json.dumps(values))
-  with pytest.raises(ValueError, match=r"has 7 records, but the data set's metadata says 6;"):
+  with pytest.raises(
+    ValueError, match=r"has 7 records, but the data set's metadata says 6;"
+  ):
     open_split("tetrominoes", data_dir)
 
 
