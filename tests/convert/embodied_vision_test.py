@@ -6,11 +6,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import torch_pickles
 
 from configs import clevr_object_discovery
 from configs import clevr_set_prediction
 from slot_attention import losses
+from slot_attention import predictor
 from slot_attention import tasks
+from slot_attention.convert import conversion
 from slot_attention.convert import embodied_vision
 
 DATA = pathlib.Path(__file__).parents[1] / "data"
@@ -42,14 +45,18 @@ def _images(case):
   return case["in/image_uint8"] / np.float32(255.0) * 2 - 1
 
 
-def _task(config, normalization, num_slots):
+def _configure(config, normalization, num_slots):
   config.normalization = normalization
   config.model.slot_size = 16
   config.model.num_slots = num_slots
   config.model.encoder_channels = (16, 16, 16, 16)
   config.model.decoder_channels = (16, 16, 16, 16, 16)
-  config.model.conv_padding = "torch"
-  config.model.layer_norm_epsilon = 1e-5
+  return config
+
+
+def _task(config, normalization, num_slots):
+  config = _configure(config, normalization, num_slots)
+  conversion.adapt_config(config, "embodied_vision")
   return tasks.create_task(config)
 
 
@@ -180,3 +187,32 @@ def test_all_parameters_are_covered():
 def test_foreign_names_are_named():
   with pytest.raises(ValueError, match=r"transformer\.weight"):
     embodied_vision.to_variables({"transformer.weight": np.zeros((2, 2))})
+
+
+def test_a_file_becomes_a_run_that_predicts_the_same(tmp_path):
+  case = _case(AUTOENCODER, "weighted_mean")
+  state_dict = {
+    f"model.{name}": value for name, value in _state_dict(case).items()
+  }
+  file = torch_pickles.write_state_dict(
+    tmp_path / "checkpoint.pth", state_dict | {"optimizer.lr": np.ones(1)}
+  )
+  config = _configure(clevr_object_discovery.get_config(), "weighted_mean", 4)
+  workdir = str(tmp_path / "run")
+  conversion.convert("embodied_vision", file, config, workdir)
+  outputs = predictor.load(workdir)(
+    case["in/image_uint8"], slot_noise=case["in/noise"]
+  )
+  _assert_close(outputs["slots"], case["train/slots"])
+  _assert_close(
+    outputs["reconstruction"][:, ::4, ::4],
+    case["train/reconstruction_stride4"],
+  )
+
+
+def test_a_file_without_the_model_is_refused(tmp_path):
+  file = torch_pickles.write_state_dict(
+    tmp_path / "other.pth", {"weight": np.ones(3)}
+  )
+  with pytest.raises(ValueError, match=r"holds 0 arrays called"):
+    embodied_vision.read(file)
