@@ -100,9 +100,8 @@ def _demo(config: ml_collections.ConfigDict) -> None:
   config.data.procedural.antialias = 1
   config.model.num_slots = 4
   config.model.encoder_channels = (16, 16, 16, 16)
-  config.model.encoder_strides = (1, 2, 1, 1)
   config.model.decoder_resolution = (32, 32)
-  config.model.decoder_channels = (32, 16)
+  config.model.decoder_channels = (16, 16)
   config.model.decoder_strides = (1, 1)
 
 

@@ -57,7 +57,7 @@ def _demo(config: ml_collections.ConfigDict) -> None:
   config.data.procedural.num_train = 60_000
   config.model.encoder_channels = (16, 16, 16, 16)
   config.model.encoder_strides = (2, 2, 1, 1)
-  config.model.decoder_channels = (32, 16)
+  config.model.decoder_channels = (16, 16)
   config.model.decoder_strides = (1, 1)
 
 

@@ -175,7 +175,7 @@ def use_slot_mlp(config: ml_collections.ConfigDict) -> None:
 def use_demo_schedule(config: ml_collections.ConfigDict) -> None:
   """Sets procedural data and a short training for two CPU cores: `:demo`."""
   config.data.source = "procedural"
-  config.model.log_sigma_offset = -1.0
+  config.model.log_sigma_offset = -2.0
   config.optimizer.learning_rate = 1e-3
   config.optimizer.warmup_steps = 500
   config.optimizer.decay_steps = 7_000
