@@ -102,6 +102,8 @@ class Task(Protocol):
 class SlotModel(nn.Module):
   """What models of images have in common: the way to the slots.
 
+  A task's model says in `read_out` what it makes of them.
+
   Attributes:
     tokens: image -> [b, h', w', c].
     input_transformer: if any, transforms the slot module's inputs, and says of
@@ -115,21 +117,17 @@ class SlotModel(nn.Module):
   initializer: nn.Module
   slot_module: nn.Module
 
-  def encode(self, images: jax.Array) -> jax.Array:
-    """Returns the slot module's inputs [b, n, c] of images [b, h, w, 3]."""
-    grid = self.tokens(images)
-    return grid.reshape(grid.shape[0], -1, grid.shape[-1])  # [b, h'w', c]
-
-  def infer_slots(
+  @nn.compact
+  def __call__(
     self,
     images: jax.Array,
-    num_slots: int | None,
-    num_iterations: int | None,
-    slot_noise: jax.Array | None,
-    train: bool,
+    num_slots: int | None = None,
+    num_iterations: int | None = None,
+    slot_noise: jax.Array | None = None,
+    train: bool = False,
     inputs: jax.Array | None = None,
-  ) -> slot_attention.SlotOutput:
-    """Returns the slots of images.
+  ) -> dict[str, jax.Array]:
+    """Finds the slots of images and reads them out.
 
     Args:
       images: [b, h, w, 3] in [-1, 1].
@@ -140,11 +138,41 @@ class SlotModel(nn.Module):
       inputs: [b, n, c] of the images, from `encode`; None computes them.
 
     Returns:
-      SlotOutput.
+      What `read_out` returns, `attention` [b, t, k, n], `slots` [b, k, d] and
+      `slots_per_iteration` [b, t, k, d].
     """
     if inputs is None:
       inputs = self.encode(images)
-    request = images.shape[0], num_slots, slot_noise
+    output = self.infer_slots(
+      inputs, num_slots, num_iterations, slot_noise, train
+    )
+    return self.read_out(output) | {
+      "attention": output.attention,
+      "slots": output.slots,
+      "slots_per_iteration": output.slots_per_iteration,
+    }
+
+  def read_out(
+    self, output: slot_attention.SlotOutput
+  ) -> dict[str, jax.Array]:
+    """Returns what the task wants to know of the slots."""
+    raise NotImplementedError
+
+  def encode(self, images: jax.Array) -> jax.Array:
+    """Returns the slot module's inputs [b, n, c] of images [b, h, w, 3]."""
+    grid = self.tokens(images)
+    return grid.reshape(grid.shape[0], -1, grid.shape[-1])  # [b, h'w', c]
+
+  def infer_slots(
+    self,
+    inputs: jax.Array,
+    num_slots: int | None,
+    num_iterations: int | None,
+    slot_noise: jax.Array | None,
+    train: bool,
+  ) -> slot_attention.SlotOutput:
+    """Returns the slots of inputs [b, n, c]; the others as of a call."""
+    request = inputs.shape[0], num_slots, slot_noise
     if self.input_transformer is None:
       slots = self.initializer(*request)
     else:

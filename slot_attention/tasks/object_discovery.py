@@ -17,6 +17,7 @@ from slot_attention.metrics import ari
 from slot_attention.metrics import health
 from slot_attention.metrics import segmentation
 from slot_attention.modules import decoders
+from slot_attention.modules import slot_attention
 from slot_attention.tasks import base
 from slot_attention.tasks import slots as slots_lib
 
@@ -34,37 +35,11 @@ class SlotAttentionAutoEncoder(base.SlotModel):
 
   decoder: nn.Module
 
-  def __call__(
-    self,
-    images: jax.Array,
-    num_slots: int | None = None,
-    num_iterations: int | None = None,
-    slot_noise: jax.Array | None = None,
-    train: bool = False,
-    inputs: jax.Array | None = None,
+  def read_out(
+    self, output: slot_attention.SlotOutput
   ) -> dict[str, jax.Array]:
-    """Reconstructs images.
-
-    Args:
-      images: [b, h, w, 3] in [-1, 1].
-      num_slots: see `SlotModel.infer_slots`, and for the others.
-      num_iterations: t.
-      slot_noise: [b, k, d].
-      train: whether in training.
-      inputs: [b, n, c].
-
-    Returns:
-      What `decode` returns, `attention` [b, t, k, n], `slots` [b, k, d] and
-      `slots_per_iteration` [b, t, k, d].
-    """
-    output = self.infer_slots(
-      images, num_slots, num_iterations, slot_noise, train, inputs
-    )
-    return self.decode(output.slots) | {
-      "attention": output.attention,
-      "slots": output.slots,
-      "slots_per_iteration": output.slots_per_iteration,
-    }
+    """Draws the slots of the last iteration, see `decode`."""
+    return self.decode(output.slots)
 
   def decode(self, slots: jax.Array) -> dict[str, jax.Array]:
     """Draws slots.

@@ -17,6 +17,7 @@ from slot_attention.metrics import ari
 from slot_attention.metrics import average_precision
 from slot_attention.metrics import health
 from slot_attention.modules import mlp
+from slot_attention.modules import slot_attention
 from slot_attention.tasks import base
 from slot_attention.tasks import slots as slots_lib
 
@@ -37,48 +38,27 @@ class SetPredictionModel(base.SlotModel):
   head_hidden_size: int = 64
   dtype: jnp.dtype = jnp.float32
 
-  @nn.compact
-  def __call__(
-    self,
-    images: jax.Array,
-    num_slots: int | None = None,
-    num_iterations: int | None = None,
-    slot_noise: jax.Array | None = None,
-    train: bool = False,
-    inputs: jax.Array | None = None,
+  def read_out(
+    self, output: slot_attention.SlotOutput
   ) -> dict[str, jax.Array]:
-    """Predicts a set of objects.
+    """Predicts a set of objects at every iteration.
 
     Args:
-      images: [b, h, w, 3] in [-1, 1].
-      num_slots: see `SlotModel.infer_slots`, and for the others.
-      num_iterations: t.
-      slot_noise: [b, k, d].
-      train: whether in training.
-      inputs: [b, n, c].
+      output: of the slot module.
 
     Returns:
-      `predictions` [b, k, 19] float32 in (0, 1), `predictions_per_iteration`
-      [b, t, k, 19], `attention` [b, t, k, n], `slots` [b, k, d] and
-      `slots_per_iteration` [b, t, k, d].
+      `predictions` [b, k, 19] float32 in (0, 1) and
+      `predictions_per_iteration` [b, t, k, 19].
     """
-    output = self.infer_slots(
-      images, num_slots, num_iterations, slot_noise, train, inputs
-    )
+    slots = output.slots_per_iteration
     if self.head == "joint":
-      predictions = nn.sigmoid(
-        self._logits(
-          "mlp_classifier", NUM_PROPERTIES, output.slots_per_iteration
-        )
-      )
+      logits = self._logits("mlp_classifier", NUM_PROPERTIES, slots)
+      predictions = nn.sigmoid(logits)
     else:
-      predictions = self._split_head(output.slots_per_iteration)
+      predictions = self._split_head(slots)
     return {
       "predictions": predictions[:, -1],
       "predictions_per_iteration": predictions,
-      "attention": output.attention,
-      "slots": output.slots,
-      "slots_per_iteration": output.slots_per_iteration,
     }
 
   def _logits(self, name: str, size: int, slots: jax.Array) -> jax.Array:
