@@ -63,12 +63,7 @@ def _demo(config: ml_collections.ConfigDict) -> None:
 
 def _smoke(config: ml_collections.ConfigDict) -> None:
   """Seconds, to see that everything runs."""
-  resolution, dataset = config.data.resolution, config.data.dataset
-  limits = config.data.min_num_objects, config.data.max_num_objects
   configuration.shrink(config)
-  config.data.resolution, config.data.dataset = resolution, dataset
-  config.data.min_num_objects, config.data.max_num_objects = limits
-  config.data.num_targets = config.data.max_num_objects
   config.model.encoder_strides = (4, 1)
   config.model.decoder_resolution = (16, 16)
   config.model.decoder_channels = (8, 8)

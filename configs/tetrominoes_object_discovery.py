@@ -39,6 +39,7 @@ def _demo(config: ml_collections.ConfigDict) -> None:
   configuration.use_demo_schedule(config)
   config.data.procedural.num_train = 60_000
   config.model.encoder_channels = (16, 16, 16, 16)
+  config.model.encoder_strides = (1, 2, 1, 1)
   # A wider decoder draws several pieces with one slot, and finds stripes.
   config.model.decoder_channels = (16, 16)
   config.model.decoder_strides = (1, 1)
@@ -47,8 +48,6 @@ def _demo(config: ml_collections.ConfigDict) -> None:
 def _smoke(config: ml_collections.ConfigDict) -> None:
   """Seconds, to see that everything runs."""
   configuration.shrink(config)
-  config.data.resolution = (35, 35)
-  config.data.min_num_objects = 3
   config.model.encoder_strides = (1, 1)
   config.model.decoder_channels = (8,)
   config.model.decoder_strides = (1,)

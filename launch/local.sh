@@ -4,7 +4,8 @@
 #   launch/local.sh NUM_PROCESSES --config=CONFIG --workdir=RUN [flags of main]
 #
 # Every process writes RUN/process_N.log. If one fails, the others are stopped
-# and the script ends with its status.
+# and the script ends with its status; 75 means that a signal stopped the run
+# after its state was saved.
 set -euo pipefail
 
 if [[ $# -lt 2 || ! $1 =~ ^[1-9][0-9]*$ ]]; then
@@ -28,7 +29,10 @@ with socket.socket() as s:
   s.bind(("127.0.0.1", 0))
   print(s.getsockname()[1])')
 
-pids=()
+# Seconds in which the others of a failed process may end by themselves.
+patience=60
+
+pids=() status=0 deadline=
 stop() { kill -TERM "${pids[@]}" 2>/dev/null || true; }
 trap stop INT TERM
 for ((i = 0; i < num_processes; i++)); do
@@ -38,12 +42,32 @@ for ((i = 0; i < num_processes; i++)); do
     >"$workdir/process_$i.log" 2>&1 &
   pids+=($!)
 done
-status=0
-for ((i = 0; i < num_processes; i++)); do
-  wait -n "${pids[@]}" || { status=$?; stop; break; }
+while ((${#pids[@]})); do
+  sleep 0.2
+  left=()
+  for pid in "${pids[@]}"; do
+    if kill -0 "$pid" 2>/dev/null; then
+      left+=("$pid")
+      continue
+    fi
+    code=0
+    wait "$pid" || code=$?
+    # 75 says that the state was saved; another status says more.
+    if ((code != 0 && (status == 0 || status == 75))); then
+      status=$code
+    fi
+  done
+  pids=("${left[@]}")
+  if ((status != 0 && ${#pids[@]})); then
+    [[ -n $deadline ]] || { stop; deadline=$((SECONDS + patience)); }
+    if ((SECONDS > deadline)); then
+      kill -KILL "${pids[@]}" 2>/dev/null || true
+    fi
+  fi
 done
-wait || true
-if [[ $status != 0 ]]; then
+if ((status == 75)); then
+  echo "Stopped by a signal, the state is saved; run the same command." >&2
+elif ((status != 0)); then
   echo "A process failed with status $status; see $workdir/process_*.log." >&2
 fi
 exit "$status"

@@ -20,7 +20,7 @@ import numpy as np
 from slot_attention import cli
 from slot_attention import configuration
 from slot_attention import results
-from slot_attention import train
+from slot_attention import run_files
 from slot_attention import writers
 from slot_attention.figures import curves
 
@@ -163,8 +163,8 @@ def read_run(workdir: str) -> Run:
   Raises:
     FileNotFoundError: it holds no run, or one that was never evaluated.
   """
-  config = train.read_config(workdir)
-  path = os.path.join(workdir, train.EVALUATION_FILE)
+  config = run_files.read_config(workdir)
+  path = os.path.join(workdir, run_files.EVALUATION_FILE)
   if os.path.exists(path):
     with open(path, encoding="utf-8") as f:
       evaluation = json.load(f)
@@ -187,7 +187,7 @@ def main(argv: list[str]) -> None:
   table = _table(result["results"])
   for line in table:
     print("  ".join(f"{key} {_short(value)}" for key, value in line.items()))
-  train.write_json(values.output, result)
+  run_files.write_json(values.output, result)
   written = [values.output, results.write_csv(values.output, table)]
   rows = result["results"]
   if results.varying(rows):

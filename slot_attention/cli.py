@@ -9,6 +9,8 @@ from absl import flags
 from absl import logging
 
 EXIT_ERROR = 1
+# What bad flags, values and files raise; anything else is a mistake of ours.
+_EXPECTED = (ValueError, OSError, RuntimeError)
 
 
 def run(main: Callable[[list[str]], None]) -> None:
@@ -37,12 +39,20 @@ def _report_errors(
   def wrapped(argv: list[str]) -> None:
     try:
       main(argv)
-    except (ValueError, OSError, RuntimeError) as error:
-      logging.debug("Traceback:", exc_info=True)
-      logging.error("%s", _one_line(error))
+    except _EXPECTED as error:
+      report(error)
       sys.exit(EXIT_ERROR)
 
   return wrapped
+
+
+def report(error: Exception) -> None:
+  """Logs an error: as a sentence if it is about input, else its traceback."""
+  if isinstance(error, _EXPECTED):
+    logging.debug("Traceback:", exc_info=error)
+    logging.error("%s", _one_line(error))
+  else:
+    logging.error("Unexpected error:", exc_info=error)
 
 
 def _parse_flags(argv: list[str]) -> list[str]:

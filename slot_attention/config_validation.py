@@ -5,6 +5,7 @@ through `validate` before anything is built.
 """
 
 from collections.abc import Collection
+import dataclasses
 import math
 
 import ml_collections
@@ -14,9 +15,15 @@ from slot_attention import data_validation
 from slot_attention import matching
 from slot_attention import optimizers
 from slot_attention import tasks
+from slot_attention.data import image_folder_layouts
+from slot_attention.data import movi_spec
 from slot_attention.data import pipeline
+from slot_attention.data import preprocess
 from slot_attention.modules import convolutions
+from slot_attention.modules import dvae
 from slot_attention.modules import input_transformer
+from slot_attention.modules import slot_attention
+from slot_attention.modules import slot_mixture
 from slot_attention.modules import update_normalization
 from slot_attention.tasks import slots
 
@@ -27,6 +34,8 @@ CHOICES: dict[str, Collection[str]] = {
   "normalization": update_normalization.NORMALIZATIONS,
   "optimizer.name": optimizers.OPTIMIZERS,
   "optimizer.schedule": optimizers.SCHEDULES,
+  "optimizer.dvae_schedule": optimizers.SCHEDULES,
+  "optimizer.clipping": optimizers.CLIPPINGS,
   "data.source": pipeline.SOURCES,
   "data.dataset": (
     "clevr",
@@ -35,33 +44,32 @@ CHOICES: dict[str, Collection[str]] = {
     "multi_dsprites_colored_on_grayscale",
     "multi_dsprites_colored_on_colored",
     "objects_room",
+    *image_folder_layouts.LAYOUTS,
+    *movi_spec.DATASETS,
   ),
-  "data.interpolation": ("bilinear", "nearest"),
+  "data.interpolation": ("bilinear", "nearest", *preprocess.ANTIALIASED),
+  "data.features": ("on_the_fly", "precomputed"),
   "eval.split": ("train_eval", "validation", "test"),
   "model.matching": matching.METHODS,
   "model.gradient": ("all", "last"),
   "model.head": ("joint", "split"),
   "model.coordinate_range": ("unit", "symmetric"),
-  "model.mixture.values_from": ("inputs", "keys", "projection"),
-  "model.mixture.norm_slots": ("none", "queries", "state"),
-  "model.mixture.log_density": ("gaussian", "distance"),
-  "model.mixture.content": ("variance", "log_sigma"),
-  "model.mixture.output": ("matrix", "mlp", "none"),
+  **{
+    f"model.mixture.{key}": choices
+    for key, choices in slot_mixture.CHOICES.items()
+  },
   "model.softmax_axis": ("slots", "inputs"),
   "model.epsilon_placement": ("attention", "savi"),
   "model.slot_initialization": ("shared", "per_slot"),
   "model.conv_padding": convolutions.PADDINGS,
   "model.dtype": ("float32", "bfloat16"),
+  "model.vit.init": ("weights", "random"),
+  "model.vit.dtype": ("float32", "bfloat16"),
 }
 
 # Only slot_attention has these; elsewhere they must be as they are by default.
-_ABLATIONS = (
-  "softmax_axis",
-  "use_gru",
-  "use_layer_norm",
-  "use_mlp",
-  "temperature",
-  "epsilon_placement",
+_ABLATIONS = tuple(
+  field.name for field in dataclasses.fields(slot_attention.Ablations)
 )
 
 _POSITIVE = (
@@ -71,10 +79,21 @@ _POSITIVE = (
   "model.mlp_hidden_size",
   "model.head_hidden_size",
   "model.coordinate_scale",
+  "model.vit.image_size",
+  "model.vit.patch_size",
+  "model.vit.width",
+  "model.vit.depth",
+  "model.vit.num_heads",
+  "model.slate.vocab_size",
+  "model.slate.num_blocks",
+  "model.slate.num_heads",
+  "model.slate.temperature_start",
+  "model.slate.temperature_end",
   "data.num_targets",
   "optimizer.learning_rate",
   "optimizer.decay_steps",
   "optimizer.decay_rate",
+  "optimizer.plateau_factor",
   "train.batch_size",
   "train.num_steps",
   "train.log_every",
@@ -146,6 +165,10 @@ def _validate_model(config: ml_collections.ConfigDict) -> None:
       f"{decoded}, what the decoder draws (model.decoder_resolution times "
       "model.decoder_strides)",
     )
+  if config.task == "slate":
+    _validate_slate(config)
+  if config.task == "dinosaur":
+    _validate_dinosaur(config)
   iterations = config.eval.num_iterations
   configuration.require(
     iterations >= 0, "eval.num_iterations", iterations, "0 or more"
@@ -171,6 +194,73 @@ def _validate_model(config: ml_collections.ConfigDict) -> None:
     _validate_clustering(config)
   configuration.require(
     model.epsilon >= 0, "model.epsilon", model.epsilon, "0 or more"
+  )
+
+
+def _validate_slate(config: ml_collections.ConfigDict) -> None:
+  """Checks what SLATE's tokens and transformer need."""
+  model, options, stride = config.model, config.model.slate, dvae.STRIDE
+  configuration.require(
+    math.prod(model.encoder_strides) == stride,
+    "model.encoder_strides",
+    model.encoder_strides,
+    f"strides of {stride} in all with task = slate, those of the dVAE",
+  )
+  configuration.require(
+    all(size % stride == 0 for size in config.data.resolution),
+    "data.resolution",
+    config.data.resolution,
+    f"divisible by {stride}, the pixels of a token",
+  )
+  width = model.encoder_channels[-1]
+  configuration.require(
+    width % options.num_heads == 0,
+    "model.slate.num_heads",
+    options.num_heads,
+    f"a divisor of {width}, the last of model.encoder_channels",
+  )
+  configuration.require(
+    0 <= options.dropout < 1,
+    "model.slate.dropout",
+    options.dropout,
+    "from 0 to less than 1",
+  )
+  configuration.require(
+    not model.stepwise_loss,
+    "model.stepwise_loss",
+    model.stepwise_loss,
+    "False with task = slate",
+  )
+
+
+def _validate_dinosaur(config: ml_collections.ConfigDict) -> None:
+  """Checks what DINOSAUR's transformer and features need."""
+  vit, data = config.model.vit, config.data
+  for key, divisor, whole in (
+    ("patch_size", vit.patch_size, vit.image_size),
+    ("num_heads", vit.num_heads, vit.width),
+  ):
+    configuration.require(
+      whole % divisor == 0, f"model.vit.{key}", divisor, f"a divisor of {whole}"
+    )
+  height, width = data.resolution
+  configuration.require(
+    height == width,
+    "data.resolution",
+    data.resolution,
+    "a square with task = dinosaur, whose transformer takes squares",
+  )
+  configuration.require(
+    data.features == "on_the_fly" or data.source != "procedural",
+    "data.features",
+    data.features,
+    "on_the_fly where data.source is procedural",
+  )
+  configuration.require(
+    not config.model.stepwise_loss,
+    "model.stepwise_loss",
+    config.model.stepwise_loss,
+    "False with task = dinosaur",
   )
 
 
@@ -216,10 +306,23 @@ def _validate_clustering(config: ml_collections.ConfigDict) -> None:
 
 def _validate_optimizer(config: ml_collections.ConfigDict) -> None:
   optimizer = config.optimizer
-  for key in ("clip_norm", "weight_decay", "warmup_steps"):
+  for key in (
+    "clip_norm",
+    "weight_decay",
+    "warmup_steps",
+    "warmup_start",
+    "plateau_patience",
+    "dvae_learning_rate",
+  ):
     configuration.require(
       optimizer[key] >= 0, f"optimizer.{key}", optimizer[key], "0 or more"
     )
+  configuration.require(
+    not optimizer.dvae_learning_rate or config.task == "slate",
+    "optimizer.dvae_learning_rate",
+    optimizer.dvae_learning_rate,
+    "0 unless task is slate, which has a dVAE",
+  )
   fraction = optimizer.one_cycle_warmup_fraction
   configuration.require(
     0 < fraction < 1,

@@ -5,10 +5,13 @@ experiment needs; `config_validation` says which values can work.
 """
 
 from collections.abc import Callable
+import dataclasses
 import json
 from typing import Any
 
 import ml_collections
+
+from slot_attention.modules import slot_mixture
 
 
 class ConfigError(ValueError):
@@ -32,11 +35,19 @@ def get_default() -> ml_collections.ConfigDict:
   # (top, left, height, width) of stored images that is resized; () for all.
   config.data.crop = ()
   config.data.interpolation = "bilinear"  # Of images; masks take the nearest.
+  # image_folder: side of a square in the middle that is resized, instead of a
+  # crop; up to 1 of the shorter side, otherwise in pixels; 0 for the whole.
+  config.data.center_crop = 0.0
+  config.data.variant = ""  # image_folder: of a data set that has several.
+  # Of task=dinosaur: from images, or "precomputed" by `prepare features`.
+  config.data.features = "on_the_fly"
+  config.data.features_dir = ""  # What `prepare features` wrote.
+  config.data.tfds_config = "256x256"  # movi: size of the stored frames.
   config.data.horizontal_flip = False  # Half of the training images.
   config.data.grayscale = False
   # multi_object_datasets: consecutive records of train, validation and test.
   config.data.split_sizes = (70_000, 0, 320)
-  config.data.min_num_objects = 3
+  config.data.min_num_objects = 3  # image_folder: 0 for all images.
   config.data.max_num_objects = 10
   config.data.num_targets = 10  # Rows of `target`, objects and padding.
   # Procedural scenes. window is (top, left, height, width) of a 240x320 view;
@@ -74,20 +85,11 @@ def get_default() -> ml_collections.ConfigDict:
   config.model.position_embedding = True  # Figure 8, of the encoder.
   config.model.stepwise_loss = False  # Loss at every iteration (Figure 23).
   config.model.log_sigma_offset = 0.0  # Of the initial slots; see README.
+  config.model.torch_slots = False  # PyTorch's bounds for mu and log_sigma.
   # Of slot_module=slot_mixture; see slot_mixture.Options and its VARIANTS.
-  config.model.mixture = ml_collections.ConfigDict()
-  config.model.mixture.detach_prior = False
-  config.model.mixture.norm_inputs = False
-  config.model.mixture.values_from = "inputs"
-  config.model.mixture.norm_slots = "none"
-  config.model.mixture.project_sigma = False
-  config.model.mixture.log_density = "gaussian"
-  config.model.mixture.scale_logits = False
-  config.model.mixture.density_floor = 0.0
-  config.model.mixture.update_prior = True
-  config.model.mixture.content = "variance"
-  config.model.mixture.output = "matrix"
-  config.model.mixture.transformer_blocks = 0
+  config.model.mixture = ml_collections.ConfigDict(
+    dataclasses.asdict(slot_mixture.Options())
+  )
   config.model.encoder_channels = (64, 64, 64, 64)
   config.model.encoder_strides = (1, 2, 2, 1)
   config.model.encoder_layer_norm_epsilon = 1e-3
@@ -97,6 +99,31 @@ def get_default() -> ml_collections.ConfigDict:
   config.model.decoder_resolution = (8, 8)  # Where slots are broadcast to.
   config.model.decoder_channels = (64, 64, 64, 64, 64)
   config.model.decoder_strides = (2, 2, 2, 2, 1)
+  # Of task=slate; see tasks.slate. Its width is the last of encoder_channels.
+  config.model.slate = ml_collections.ConfigDict()
+  config.model.slate.vocab_size = 4096
+  config.model.slate.num_blocks = 8
+  config.model.slate.num_heads = 8
+  config.model.slate.dropout = 0.1
+  config.model.slate.straight_through = False
+  config.model.slate.temperature_start = 1.0  # Of the Gumbel-softmax.
+  config.model.slate.temperature_end = 0.1
+  config.model.slate.temperature_steps = 30_000
+  # Of task=dinosaur: the frozen transformer whose features are explained. Its
+  # slot module's inputs have the last of encoder_channels, and its decoder's
+  # hidden layers decoder_channels.
+  config.model.vit = ml_collections.ConfigDict()
+  config.model.vit.weights = ""  # timm's .safetensors or DINO's .pth file.
+  config.model.vit.init = "weights"  # Or "random", from the seed below.
+  config.model.vit.seed = 0
+  config.model.vit.image_size = 224  # To which frames are resized.
+  config.model.vit.patch_size = 8
+  config.model.vit.width = 768
+  config.model.vit.depth = 12
+  config.model.vit.num_heads = 12
+  config.model.vit.final_norm = True  # Of features; False: block 12 as it is.
+  config.model.vit.clamp = False  # Resized pixels to those of images.
+  config.model.vit.dtype = "float32"
   config.model.matching = "optax"
   config.model.dtype = "float32"  # Of matrix products; see README, precision.
   config.model.remat = False  # Recompute activations: less memory, more time.
@@ -112,7 +139,15 @@ def get_default() -> ml_collections.ConfigDict:
   config.optimizer.b2 = 0.999
   config.optimizer.epsilon = 1e-8
   config.optimizer.weight_decay = 0.01  # Of adamw.
-  config.optimizer.clip_norm = 0.0  # Largest global norm of gradients; 0: any.
+  config.optimizer.clip_norm = 0.0  # Largest norm of all gradients; 0: any.
+  config.optimizer.clipping = "global_norm"  # Or that of the "largest_entry".
+  config.optimizer.warmup_start = 0  # What warmup_exponential counts step 0 as.
+  # Of parameters called "dvae"; a rate of 0: as all others.
+  config.optimizer.dvae_learning_rate = 0.0
+  config.optimizer.dvae_schedule = "constant"
+  # After so many evaluations without a lower loss all rates are cut; 0: never.
+  config.optimizer.plateau_patience = 0
+  config.optimizer.plateau_factor = 0.5
   config.optimizer.warmup_start_factor = 1e-3  # Of warmup_then_decay.
   config.optimizer.one_cycle_warmup_fraction = 0.3  # Of the steps.
   config.optimizer.one_cycle_momentum = False  # b1 from .95 to .85 and back.
@@ -130,6 +165,7 @@ def get_default() -> ml_collections.ConfigDict:
   config.eval.batch_size = 512
   config.eval.num_iterations = 0  # 0: model.num_iterations.
   config.eval.num_figures = 8
+  config.eval.autoregressive = True  # SLATE: the mse of generated images.
 
   config.checkpoint = ml_collections.ConfigDict()
   config.checkpoint.every = 5_000
@@ -158,6 +194,32 @@ def get_object_discovery() -> ml_collections.ConfigDict:
   return config
 
 
+def get_dinosaur() -> ml_collections.ConfigDict:
+  """Returns paper C's values for DINOSAUR on MOVi-C (appendix F)."""
+  config = get_object_discovery()
+  config.task = "dinosaur"
+  config.data.features = "on_the_fly"
+  config.data.resolution = (256, 256)
+  config.data.min_num_objects = 0
+  config.data.max_num_objects = 10
+  config.data.num_targets = 24  # Ids go to 23 on MOVi-D.
+  config.model.num_slots = 11
+  config.model.slot_size = 128
+  config.model.mlp_hidden_size = 512
+  config.model.layer_norm_epsilon = 1e-5
+  config.model.torch_slots = True
+  config.model.encoder_channels = (128,)
+  config.model.encoder_strides = (1,)
+  config.model.decoder_channels = (1024, 1024, 1024)
+  config.model.remat = True  # A seventh of the memory; see BUILD_NOTES.md.
+  config.optimizer.name = "adam"
+  config.optimizer.schedule = "warmup_then_decay"
+  config.optimizer.warmup_start_factor = 1e-8
+  config.optimizer.clip_norm = 1.0
+  config.eval.num_examples = 1_280
+  return config
+
+
 def use_small_images(config: ml_collections.ConfigDict) -> None:
   """Sets the networks for Tetrominoes and Multi-dSprites (tables 4 and 6)."""
   config.model.encoder_channels = (32, 32, 32, 32)
@@ -175,12 +237,14 @@ def use_slot_mlp(config: ml_collections.ConfigDict) -> None:
 def use_demo_schedule(config: ml_collections.ConfigDict) -> None:
   """Sets procedural data and a short training for two CPU cores: `:demo`."""
   config.data.source = "procedural"
-  config.model.log_sigma_offset = -2.0
+  # Both make slots find objects sooner, and in more seeds: see BUILD_NOTES.md.
+  config.model.log_sigma_offset = -4.0
+  config.model.gradient = "last"
   config.optimizer.learning_rate = 1e-3
   config.optimizer.warmup_steps = 500
   config.optimizer.decay_steps = 7_000
   config.train.batch_size = 8
-  config.train.num_steps = 15_000
+  config.train.num_steps = 10_000
   config.train.log_every = 500
   config.eval.every = 5_000
   config.checkpoint.every = 5_000
@@ -216,10 +280,11 @@ def apply_variants(
 def shrink(config: ml_collections.ConfigDict) -> None:
   """Makes any config run in seconds on procedural scenes: `:smoke`."""
   config.data.source = "procedural"
-  config.data.resolution = (16, 16)
-  config.data.min_num_objects = 1
-  config.data.max_num_objects = 3
-  config.data.num_targets = 4
+  if config.data.dataset == "clevr":  # The other sets' scenes have one size.
+    config.data.resolution = (16, 16)
+    config.data.min_num_objects = 1
+    config.data.max_num_objects = 3
+    config.data.num_targets = 4
   config.data.procedural.num_train = 16
   config.data.procedural.min_visible_pixels = 0
   config.data.procedural.antialias = 1

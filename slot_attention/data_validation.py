@@ -3,7 +3,12 @@
 import ml_collections
 
 from slot_attention import configuration
+from slot_attention.data import image_folder_layouts
+from slot_attention.data import movi_spec
 from slot_attention.data import multi_object_specs
+
+# Procedural scenes of any resolution and up to ten objects.
+_RAY_TRACED = ("clevr", "clevr_mirror", "clevrtex")
 
 
 def validate(config: ml_collections.ConfigDict) -> None:
@@ -38,6 +43,8 @@ def validate(config: ml_collections.ConfigDict) -> None:
     len(data.crop) in (0, 4), "data.crop", data.crop, "() or four numbers"
   )
   _validate_source(config)
+  _validate_image_folder(config)
+  _validate_movi(config)
   procedural = data.procedural
   num_train = procedural.num_train
   configuration.require(
@@ -54,7 +61,7 @@ def validate(config: ml_collections.ConfigDict) -> None:
       config.eval.num_examples,
       "more than 0, since procedural splits have no end",
     )
-    if data.dataset != "clevr":
+    if data.dataset not in _RAY_TRACED:
       _validate_procedural(config)
 
 
@@ -91,6 +98,77 @@ def _validate_source(config: ml_collections.ConfigDict) -> None:
       data.horizontal_flip,
       "False for set_prediction, whose coordinates are not flipped",
     )
+
+
+def _validate_image_folder(config: ml_collections.ConfigDict) -> None:
+  """Checks what only images of folders have, or only the others."""
+  data = config.data
+  names = image_folder_layouts.LAYOUTS
+  is_folder = data.source == "image_folder"
+  drawn = data.source == "procedural" and data.dataset in _RAY_TRACED
+  configuration.require(
+    (data.dataset in names) == is_folder or drawn,
+    "data.dataset",
+    data.dataset,
+    f"{'one of' if is_folder else 'none of'} {', '.join(names)} where "
+    f"data.source is {data.source}",
+  )
+  configuration.require(
+    not (is_folder and config.task == "set_prediction"),
+    "data.source",
+    data.source,
+    "clevr or procedural for set_prediction, since folders of images are read "
+    "without targets",
+  )
+  configuration.require(
+    data.center_crop >= 0 and not (data.center_crop and data.crop),
+    "data.center_crop",
+    data.center_crop,
+    "0 or more, and 0 where data.crop is not ()",
+  )
+  if data.source != "procedural":
+    for key in ("center_crop", "variant"):
+      configuration.require(
+        is_folder or not data[key],
+        f"data.{key}",
+        data[key],
+        "left as it is unless data.source is image_folder",
+      )
+
+
+def _validate_movi(config: ml_collections.ConfigDict) -> None:
+  """Checks what only MOVi has, and features computed beforehand."""
+  data, names = config.data, movi_spec.DATASETS
+  is_movi = data.source == "movi"
+  configuration.require(
+    (data.dataset in names) == is_movi,
+    "data.dataset",
+    data.dataset,
+    f"{'one of' if is_movi else 'none of'} {', '.join(names)} where "
+    f"data.source is {data.source}",
+  )
+  configuration.require(
+    not (is_movi and config.task == "set_prediction"),
+    "data.source",
+    data.source,
+    "clevr or procedural for set_prediction, since MOVi is read without "
+    "targets",
+  )
+  if data.features != "precomputed":
+    return
+  for key in ("horizontal_flip", "grayscale"):
+    configuration.require(
+      not data[key],
+      f"data.{key}",
+      data[key],
+      "False where data.features is precomputed",
+    )
+  configuration.require(
+    config.task == "dinosaur",
+    "data.features",
+    data.features,
+    "on_the_fly unless task is dinosaur",
+  )
 
 
 def _validate_procedural(config: ml_collections.ConfigDict) -> None:

@@ -19,9 +19,9 @@ from slot_attention import cli
 from slot_attention import config_validation
 from slot_attention import evaluator as evaluator_lib
 from slot_attention import results
+from slot_attention import run_files
 from slot_attention import sharding
 from slot_attention import tasks
-from slot_attention import train
 from slot_attention.data import pipeline
 from slot_attention.figures import curves
 
@@ -43,6 +43,8 @@ def open_run(
   num_examples: int | None = None,
   data_dir: str | None = None,
   num_objects: Sequence[int] = (),
+  dataset: str | None = None,
+  batch_size: int | None = None,
 ) -> Iterator[Run]:
   """Opens a run for evaluation, on all devices.
 
@@ -54,17 +56,27 @@ def open_run(
     data_dir: overrides the run's config.data.data_dir.
     num_objects: the split's images have from the least to the most of these;
       empty for what the run was trained on.
+    dataset: another one of the run's config.data.source, in images of any
+      number of objects up to config.data.num_targets unless num_objects says
+      otherwise.
+    batch_size: over all devices; None for the run's config.eval.batch_size.
 
   Yields:
     The run; its mesh is set until the context ends.
   """
-  config = train.read_config(workdir)
+  config = run_files.read_config(workdir)
   if split:
     config.eval.split = split
   if data_dir:
     config.data.data_dir = data_dir
   if num_examples is not None:
     config.eval.num_examples = num_examples
+  if batch_size is not None:
+    config.eval.batch_size = batch_size
+  if dataset:
+    config.data.dataset = dataset
+    config.data.min_num_objects = 0
+    config.data.max_num_objects = config.data.num_targets
   if num_objects:
     config.data.min_num_objects = min(num_objects)
     config.data.max_num_objects = max(num_objects)
@@ -72,17 +84,22 @@ def open_run(
   mesh = sharding.create_mesh()
   config_validation.validate(config, mesh.size)
   with jax.set_mesh(mesh):
+    place = sharding.replicated(mesh)
+    task = tasks.create_task(config)
+    frozen = jax.device_put(task.load_frozen(), place)
     step, variables = checkpoints.load_variables(
-      workdir, step, config.checkpoint, sharding.replicated(mesh)
+      workdir, step, config.checkpoint, place
     )
     evaluator = evaluator_lib.Evaluator(
-      tasks.create_task(config),
-      pipeline.open_source(config.data, config.eval.split, mesh),
+      task,
+      pipeline.open_source(
+        config.data, config.eval.split, mesh, config.model.vit
+      ),
       mesh,
       config.eval.batch_size,
       config.eval.num_examples,
     )
-    yield Run(config, step, variables, evaluator)
+    yield Run(config, step, variables | frozen, evaluator)
 
 
 def evaluate(
@@ -132,12 +149,15 @@ def main(argv: list[str]) -> None:
     split=values.split,
     num_examples=values.num_examples,
     data_dir=values.data_dir,
+    dataset=values.dataset,
+    batch_size=values.batch_size,
   )
   rows = result["results"]
   for row in rows:
     print("  ".join(_cell(*item) for item in row.items()))
-  path = values.output or os.path.join(values.workdir, train.EVALUATION_FILE)
-  train.write_json(path, result)
+  default = os.path.join(values.workdir, run_files.EVALUATION_FILE)
+  path = values.output or default
+  run_files.write_json(path, result)
   written = [path, results.write_csv(path, rows)]
   if results.varying(rows):
     written.append(curves.draw_file(path, rows))
@@ -200,7 +220,9 @@ def _define_flags() -> None:
   flags.DEFINE_integer(
     "num_examples", None, "Default: the run's eval.num_examples; 0: all."
   )
+  flags.DEFINE_integer("batch_size", None, "Default: the run's.")
   flags.DEFINE_string("data_dir", None, "Where the data lies now.")
+  flags.DEFINE_string("dataset", None, "Another one, such as movi_d.")
   flags.DEFINE_string("output", None, "Default: evaluation.json of the run.")
   flags.mark_flag_as_required("workdir")
 

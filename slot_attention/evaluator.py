@@ -1,6 +1,6 @@
 """Runs a task over a split."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 import functools
 from typing import Any
 
@@ -76,6 +76,7 @@ class Evaluator:
     variables: dict[str, Any],
     num_slots: int | None = None,
     num_iterations: int | None = None,
+    check: Callable[[], None] | None = None,
   ) -> dict[str, float]:
     """Returns the task's scalars over the split.
 
@@ -83,11 +84,13 @@ class Evaluator:
       variables: the model's variables.
       num_slots: slots, or None for the configured number.
       num_iterations: iterations, or None for the configured number.
+      check: called after each batch; may raise.
 
     Returns:
       Scalars by name, and `num_examples`.
     """
-    (result,) = self.evaluate_grid(variables, [(num_slots, num_iterations)])
+    settings = [(num_slots, num_iterations)]
+    (result,) = self.evaluate_grid(variables, settings, check=check)
     return result[ALL]
 
   def evaluate_grid(
@@ -95,6 +98,7 @@ class Evaluator:
     variables: dict[str, Any],
     settings: Sequence[Setting],
     num_objects: Sequence[int] = (),
+    check: Callable[[], None] | None = None,
   ) -> list[dict[int | str, dict[str, float]]]:
     """Evaluates several numbers of slots and iterations in one pass.
 
@@ -106,6 +110,7 @@ class Evaluator:
       settings: pairs of slots and iterations; None for a configured number.
       num_objects: counts of visible objects; images of each are summarized on
         their own besides.
+      check: called after each batch; may raise.
 
     Returns:
       For every setting, scalars with `num_examples` by number of objects: "all"
@@ -116,7 +121,7 @@ class Evaluator:
     for i, batch in enumerate(
       self.source.eval_batches(self._batch_size, self._num_examples)
     ):
-      inputs = self._encode(variables, batch["image"])
+      inputs = self._encode(variables, self.task.observed(batch))
       for rows, setting in zip(collected, settings, strict=True):
         outputs = sharding.to_host(
           self._eval_step(variables, batch, inputs, np.uint32(i), *setting)
@@ -124,6 +129,8 @@ class Evaluator:
         valid = outputs.pop("valid")
         for name, values in outputs.items():
           rows.setdefault(name, []).append(values[valid])
+      if check:
+        check()
     return [self._summarize(rows, num_objects) for rows in collected]
 
   def figures(
@@ -219,7 +226,7 @@ class Evaluator:
   ) -> tuple[dict[str, jax.Array], pipeline.Batch]:
     rngs = train_state_lib.step_rngs(_EVAL_SEED, np.uint32(0))
     outputs = self.task.predict(
-      variables, batch["image"], rngs, num_slots, num_iterations
+      variables, self.task.observed(batch), rngs, num_slots, num_iterations
     )
     first = functools.partial(jax.tree.map, lambda x: x[:count])
     return self.task.figure_outputs(variables, first(outputs)), first(batch)

@@ -1,5 +1,6 @@
 """Trains: `python -m slot_attention.main --config=CONFIG --workdir=RUN`."""
 
+import os
 import sys
 
 from absl import flags
@@ -49,6 +50,20 @@ def main(argv: list[str]) -> None:
   except train.InterruptedRun as stop:
     logging.info("%s", stop)
     sys.exit(EXIT_INTERRUPTED)
+  except Exception as error:
+    if jax.process_count() > 1:
+      _leave(error)
+    raise
+
+
+def _leave(error: Exception) -> None:
+  """Ends one of several processes so that the others notice.
+
+  The ordinary way out waits for them, while they wait for this one.
+  """
+  cli.report(error)
+  logging.flush()
+  os._exit(cli.EXIT_ERROR)
 
 
 def run() -> None:

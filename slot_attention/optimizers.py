@@ -1,6 +1,7 @@
 """Adam in Keras' form, and the optimizer that a config describes."""
 
-from typing import NamedTuple
+import copy
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -60,6 +61,104 @@ def scale_by_keras_adam(
   return optax.GradientTransformation(init, update)
 
 
+def clip_by_largest_entry(max_norm: float) -> optax.GradientTransformation:
+  """Scales all gradients alike, so that no entry is larger (SLATE's code).
+
+  This is PyTorch's `clip_grad_norm_` with the infinity norm: a factor
+  `min(1, max_norm / (norm + 1e-6))`.
+
+  Args:
+    max_norm: the largest absolute value.
+
+  Returns:
+    An optax transformation.
+  """
+
+  def update(
+    updates: optax.Updates, params: optax.Params | None = None
+  ) -> optax.Updates:
+    del params
+    norm = optax.tree.norm(updates, ord=jnp.inf)
+    factor = jnp.minimum(1.0, max_norm / (norm + 1e-6))
+    return jax.tree.map(lambda g: g * factor, updates)
+
+  return optax.stateless(update)
+
+
+class PlateauState(NamedTuple):
+  """What is known of the evaluations so far.
+
+  Attributes:
+    best: [] float32, the lowest loss.
+    waited: [] int32, evaluations since then, or since the last cut.
+    factor: [] float32, what updates are multiplied by.
+  """
+
+  best: jax.Array
+  waited: jax.Array
+  factor: jax.Array
+
+
+def scale_on_plateau() -> optax.GradientTransformation:
+  """Multiplies updates by a factor that `observe_evaluation` cuts."""
+
+  def init(params: optax.Params) -> PlateauState:
+    del params
+    return PlateauState(
+      jnp.array(jnp.inf), jnp.zeros([], jnp.int32), jnp.ones([])
+    )
+
+  def update(
+    updates: optax.Updates,
+    state: PlateauState,
+    params: optax.Params | None = None,
+  ) -> tuple[optax.Updates, PlateauState]:
+    del params
+    return jax.tree.map(lambda u: u * state.factor, updates), state
+
+  return optax.GradientTransformation(init, update)
+
+
+def observe_evaluation(
+  opt_state: Any, loss: float, config: ml_collections.ConfigDict
+) -> Any:
+  """Cuts the learning rates where the loss has not become lower for long.
+
+  Args:
+    opt_state: of `create_optimizer`.
+    loss: of an evaluation; the lower the better.
+    config: of the run; `optimizer.plateau_patience` and `plateau_factor`.
+
+  Returns:
+    The next state; the same one where no `plateau_patience` is set.
+  """
+
+  def observe(state: Any) -> Any:
+    if not isinstance(state, PlateauState):
+      return state
+    waited = jnp.where(loss < state.best, 0, state.waited + 1)
+    cut = waited >= config.optimizer.plateau_patience
+    factor = jnp.where(cut, config.optimizer.plateau_factor, 1.0)
+    return PlateauState(
+      jnp.minimum(state.best, loss),
+      jnp.where(cut, 0, waited),
+      state.factor * factor,
+    )
+
+  return jax.tree.map(
+    observe, opt_state, is_leaf=lambda x: isinstance(x, PlateauState)
+  )
+
+
+def plateau_factor(opt_state: Any) -> jax.Array | float:
+  """Returns the factor of a `PlateauState` in the state; 1 without any."""
+  leaves = jax.tree.leaves(
+    opt_state, is_leaf=lambda x: isinstance(x, PlateauState)
+  )
+  states = [x for x in leaves if isinstance(x, PlateauState)]
+  return states[0].factor if states else 1.0
+
+
 def create_schedule(config: ml_collections.ConfigDict) -> optax.Schedule:
   """Returns the learning rate as a function of the 0-based step.
 
@@ -81,13 +180,32 @@ def create_optimizer(
     An optax transformation.
   """
   optimizer = config.optimizer
-  parts = [
-    OPTIMIZERS[optimizer.name](config),
-    optax.scale_by_learning_rate(create_schedule(config)),
-  ]
+  parts = [OPTIMIZERS[optimizer.name](config), _scale_by_rates(config)]
   if optimizer.clip_norm:
-    parts.insert(0, optax.clip_by_global_norm(optimizer.clip_norm))
+    parts.insert(0, CLIPPINGS[optimizer.clipping](optimizer.clip_norm))
+  if optimizer.plateau_patience:
+    parts.append(scale_on_plateau())
   return optax.chain(*parts)
+
+
+def _scale_by_rates(
+  config: ml_collections.ConfigDict,
+) -> optax.GradientTransformation:
+  """Scales by the learning rate; parameters of "dvae" may have their own."""
+  optimizer = config.optimizer
+  scale = optax.scale_by_learning_rate(create_schedule(config))
+  if not optimizer.dvae_learning_rate:
+    return scale
+  dvae = copy.deepcopy(config)
+  dvae.optimizer.learning_rate = optimizer.dvae_learning_rate
+  dvae.optimizer.schedule = optimizer.dvae_schedule
+  dvae_scale = optax.scale_by_learning_rate(create_schedule(dvae))
+  return optax.partition(
+    {"dvae": dvae_scale, "others": scale},
+    lambda params: {
+      name: "dvae" if name == "dvae" else "others" for name in params
+    },
+  )
 
 
 def _warmup_exponential(config: ml_collections.ConfigDict) -> optax.Schedule:
@@ -97,6 +215,7 @@ def _warmup_exponential(config: ml_collections.ConfigDict) -> optax.Schedule:
     optimizer.warmup_steps,
     optimizer.decay_rate,
     optimizer.decay_steps,
+    optimizer.warmup_start,
   )
 
 
@@ -166,3 +285,7 @@ SCHEDULES = {
   "constant": _constant,
 }
 OPTIMIZERS = {"keras_adam": _keras_adam, "adam": _adam, "adamw": _adamw}
+CLIPPINGS = {
+  "global_norm": optax.clip_by_global_norm,
+  "largest_entry": clip_by_largest_entry,
+}

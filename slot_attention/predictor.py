@@ -6,9 +6,9 @@ import jax
 import numpy as np
 
 from slot_attention import checkpoints
+from slot_attention import run_files
 from slot_attention import sharding
 from slot_attention import tasks
-from slot_attention import train
 from slot_attention import train_state as train_state_lib
 
 
@@ -25,13 +25,14 @@ def load(workdir: str, step: int | str = "latest") -> "Predictor":
   Raises:
     FileNotFoundError: there is no run, or it has no such checkpoint.
   """
-  config = train.read_config(workdir)
-  mesh = sharding.create_mesh()
+  config = run_files.read_config(workdir)
+  place = sharding.replicated(sharding.create_mesh())
   task = tasks.create_task(config)
+  frozen = jax.device_put(task.load_frozen(needs_images=True), place)
   step, variables = checkpoints.load_variables(
-    workdir, step, config.checkpoint, sharding.replicated(mesh)
+    workdir, step, config.checkpoint, place
   )
-  return Predictor(task, variables, step, config.data.resolution)
+  return Predictor(task, variables | frozen, step, config.data.resolution)
 
 
 class Predictor:
@@ -63,6 +64,7 @@ class Predictor:
       ),
       static_argnums=(4, 5),
     )
+    self._add_details = jax.jit(task.figure_outputs)
 
   def __call__(
     self,
@@ -71,6 +73,7 @@ class Predictor:
     num_slots: int | None = None,
     num_iterations: int | None = None,
     seed: int = 0,
+    detailed: bool = False,
   ) -> dict[str, np.ndarray]:
     """Applies the model.
 
@@ -81,6 +84,8 @@ class Predictor:
       num_slots: k, or None for the number trained with (or the noise's).
       num_iterations: t, or None for the number trained with.
       seed: of the initial slots, where no noise is given.
+      detailed: adds what figures show and takes longer, such as the image that
+        SLATE generates from its slots; see the task's `figure_outputs`.
 
     Returns:
       Numpy arrays by name: what the task predicts, `attention` [b, t, k, n] and
@@ -100,6 +105,8 @@ class Predictor:
       num_slots,
       num_iterations,
     )
+    if detailed:
+      outputs = self._add_details(self.variables, outputs)
     return jax.tree.map(np.asarray, outputs)
 
   def _check(self, images: np.ndarray) -> np.ndarray:

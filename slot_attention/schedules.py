@@ -8,7 +8,11 @@ import optax
 
 
 def warmup_exponential_decay(
-  learning_rate: float, warmup_steps: int, decay_rate: float, decay_steps: int
+  learning_rate: float,
+  warmup_steps: int,
+  decay_rate: float,
+  decay_steps: int,
+  warmup_start: int = 0,
 ) -> optax.Schedule:
   """Linear warm-up times exponential decay, both counted from step 0.
 
@@ -21,6 +25,7 @@ def warmup_exponential_decay(
       this is 0.
     decay_rate: factor per `decay_steps`, applied continuously.
     decay_steps: see `decay_rate`.
+    warmup_start: what the warm-up counts step 0 as; 1 in SLATE's code.
 
   Returns:
     A function from the 0-based step to the float32 rate.
@@ -28,8 +33,9 @@ def warmup_exponential_decay(
 
   def schedule(step: int) -> jnp.ndarray:
     step = jnp.asarray(step, jnp.float32)
+    warmed = step + warmup_start
     warmup = jnp.where(
-      step < warmup_steps, step / jnp.float32(max(warmup_steps, 1)), 1.0
+      warmed < warmup_steps, warmed / jnp.float32(max(warmup_steps, 1)), 1.0
     )
     decay = jnp.float32(decay_rate) ** (step / jnp.float32(decay_steps))
     return jnp.float32(learning_rate) * warmup * decay
@@ -103,6 +109,25 @@ def one_cycle(
     up = _cosine(start, high, step / jnp.float32(max(top, 1e-6)))
     down = _cosine(high, end, (step - top) / jnp.float32(last - top))
     return jnp.where(step <= top, up, down)
+
+  return schedule
+
+
+def cosine(start: float, end: float, num_steps: int) -> optax.Schedule:
+  """Half a cosine, and `end` from there on: SLATE's Gumbel temperature.
+
+  Args:
+    start: value of step 0.
+    end: value from step num_steps on.
+    num_steps: see above.
+
+  Returns:
+    A function from the 0-based step to the float32 value.
+  """
+
+  def schedule(step: int) -> jnp.ndarray:
+    progress = jnp.asarray(step, jnp.float32) / jnp.float32(max(num_steps, 1))
+    return _cosine(start, end, progress)
 
   return schedule
 

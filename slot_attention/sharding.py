@@ -5,6 +5,7 @@ import itertools
 from typing import Any
 
 import jax
+from jax.experimental import multihost_utils
 import numpy as np
 
 P = jax.sharding.PartitionSpec
@@ -81,3 +82,10 @@ def shard_batch(
 def to_host(tree: Any) -> Any:
   """Fetches replicated arrays as numpy arrays (no communication)."""
   return jax.tree.map(lambda x: np.asarray(x.addressable_data(0)), tree)
+
+
+def all_agree(value: bool) -> bool:
+  """Returns whether a statement holds on every process."""
+  if jax.process_count() == 1:
+    return value
+  return bool(multihost_utils.process_allgather(np.array(value)).all())

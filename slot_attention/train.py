@@ -1,31 +1,28 @@
 """The one training loop, for all tasks."""
 
-import json
 import math
 import os
-import signal
-import threading
 import time
 from typing import Any
 
 from absl import logging
 import jax
 import ml_collections
-import numpy as np
 
 from slot_attention import checkpoints as checkpoints_lib
 from slot_attention import config_validation
 from slot_attention import configuration
 from slot_attention import evaluator as evaluator_lib
+from slot_attention import fingerprints
+from slot_attention import optimizers
+from slot_attention import run_files
 from slot_attention import sharding
+from slot_attention import stop_signal
 from slot_attention import tasks
 from slot_attention import train_state as train_state_lib
 from slot_attention import train_step as train_step_lib
 from slot_attention import writers
 from slot_attention.data import pipeline
-
-CONFIG_FILE = "config.json"
-EVALUATION_FILE = "evaluation.json"
 
 # Steps dispatched before the oldest one's metrics are fetched. Enough to keep
 # any device busy; more than 16 in flight deadlock several CPU devices.
@@ -36,8 +33,7 @@ class DivergedError(RuntimeError):
   """A loss or gradient is no longer finite; the message is one sentence."""
 
 
-class InterruptedRun(RuntimeError):
-  """The run was told to stop and has saved its state."""
+InterruptedRun = stop_signal.InterruptedRun
 
 
 def train_and_evaluate(
@@ -54,17 +50,25 @@ def train_and_evaluate(
     The scalars of the last evaluation, called "eval/...".
 
   Raises:
-    DivergedError: loss or gradient became NaN or infinite.
+    DivergedError: loss, gradient or a parameter became NaN or infinite.
     InterruptedRun: SIGTERM or SIGINT arrived; the state was saved.
+    checkpoints.CheckpointError: see there.
   """
   mesh = sharding.create_mesh()
   config_validation.validate(config, mesh.size)
-  with jax.set_mesh(mesh):
-    run = _Run(config, workdir, mesh)
-    try:
-      return run.train()
-    finally:
+  stop = stop_signal.StopSignal()
+  try:
+    with jax.set_mesh(mesh):
+      run = _Run(config, workdir, mesh, stop)
+      try:
+        scalars = run.train()
+      except BaseException:
+        run.close_after_error()
+        raise
       run.close()
+      return scalars
+  finally:
+    stop.restore()
 
 
 class _Run:
@@ -75,30 +79,36 @@ class _Run:
     config: ml_collections.ConfigDict,
     workdir: str,
     mesh: jax.sharding.Mesh,
+    stop: stop_signal.StopSignal,
   ):
+    self._stop = stop
     self._config = config
     self._workdir = workdir
     self._mesh = mesh
     self._is_main = jax.process_index() == 0
-    self._source = pipeline.open_source(config.data, "train", mesh)
+    self._source = pipeline.open_source(
+      config.data, "train", mesh, config.model.vit
+    )
     self._task = tasks.create_task(config)
     self._evaluator = evaluator_lib.Evaluator(
       self._task,
-      pipeline.open_source(config.data, config.eval.split, mesh),
+      pipeline.open_source(
+        config.data, config.eval.split, mesh, config.model.vit
+      ),
       mesh,
       config.eval.batch_size,
       config.eval.num_examples,
     )
+    frozen = self._task.load_frozen()
     # Only now, so that bad data leaves no empty run behind.
     os.makedirs(workdir, exist_ok=True)
     self._checkpoints = checkpoints_lib.Checkpoints(workdir, config.checkpoint)
-    self._state, self._step = self._restore_or_create()
+    self._state, self._step = self._restore_or_create(frozen)
     self._writer = None
     if self._is_main:
-      write_config(workdir, config)
+      run_files.write_config(workdir, config)
       self._writer = writers.Writer(workdir, self._step)
       self._writer.write_hparams(configuration.flatten(config))
-    self._stop = _StopSignal()
     self._pending: list[tuple[int, dict[str, jax.Array]]] = []
     self._last_logged: tuple[int, float] | None = None
 
@@ -108,7 +118,7 @@ class _Run:
     batches = self._source.train_batches(
       config.train.batch_size, config.seed, self._step
     )
-    step_fn, scalars = None, {}
+    step_fn, scalars = None, self._make_up_for_evaluation()
     while self._step < num_steps:
       batch = next(batches)
       if step_fn is None:
@@ -118,6 +128,7 @@ class _Run:
           batch,
         )
         self._last_logged = (self._step, time.monotonic())
+        self._stop.begin_training(self._step)
       self._state, metrics = step_fn(self._state, batch)
       self._step += 1
       self._pending.append((self._step, metrics))
@@ -137,21 +148,56 @@ class _Run:
 
   def close(self) -> None:
     """Waits for checkpoints and closes files."""
-    self._stop.restore()
     self._checkpoints.close()
     if self._writer:
       self._writer.close()
 
-  def _restore_or_create(self) -> tuple[train_state_lib.TrainState, int]:
-    step = self._checkpoints.latest_step()
-    if step is None:
-      state = train_step_lib.create_state(self._task, self._config, self._mesh)
-      return state, 0
-    _log_config_changes(self._workdir, self._config)
+  def close_after_error(self) -> None:
+    """Closes what can be closed; the error that came first is to be told."""
+    try:
+      self.close()
+    except Exception as error:
+      logging.debug("While closing: %s", error)
+
+  def _restore_or_create(
+    self, frozen: dict[str, Any]
+  ) -> tuple[train_state_lib.TrainState, int]:
+    changes = run_files.config_changes(self._workdir, self._config)
+    for change in changes:
+      logging.warning("%s.", change)
     abstract = train_step_lib.abstract_state(
       self._task, self._config, self._mesh
     )
-    return self._checkpoints.restore(step, abstract), step
+    try:
+      restored = self._checkpoints.restore_newest(abstract)
+    except checkpoints_lib.CheckpointError as error:
+      what = f" ({'; '.join(changes)})" if changes else ""
+      raise checkpoints_lib.CheckpointError(f"{error}{what}") from error
+    if restored is None:
+      state = train_step_lib.create_state(
+        self._task, self._config, self._mesh, frozen
+      )
+      return state, 0
+    step, state = restored
+    self._require_finite_parameters(state, step)
+    return train_step_lib.with_frozen(state, frozen, self._mesh), step
+
+  def _make_up_for_evaluation(self) -> dict[str, float]:
+    """Does the evaluation in which a signal stopped the run before."""
+    if not os.path.exists(os.path.join(self._workdir, writers.METRICS_FILE)):
+      return {}  # The checkpoint comes from elsewhere.
+    due = self._step and (
+      self._step % self._config.eval.every == 0
+      or self._step == self._config.train.num_steps
+    )
+    recorded = writers.has_scalars(self._workdir, self._step, "eval/")
+    if not due or sharding.all_agree(recorded):
+      return {}
+    self._stop.begin_training(self._step)
+    scalars = self._evaluate()
+    # What was saved for the signal's sake has no score.
+    self._save(scalars)
+    return scalars
 
   def _collect(self, in_flight: int) -> None:
     """Fetches metrics of all but the newest `in_flight` steps."""
@@ -168,18 +214,32 @@ class _Run:
     bad = {k: v for k, v in metrics.items() if not math.isfinite(v)}
     if not bad:
       return
-    self._checkpoints.wait()
-    good = self._checkpoints.latest_step()
-    where = (
-      f"the last good checkpoint is step {good} in {self._workdir}"
-      if good is not None
-      else "there is no checkpoint yet"
-    )
     values = ", ".join(f"{name} = {value}" for name, value in bad.items())
     raise DivergedError(
       f"Training diverged at step {step} ({values}, from batch {step - 1}); "
-      f"{where}; lower config.optimizer.learning_rate or look at that batch."
+      f"{self._last_good()}; lower config.optimizer.learning_rate or look at "
+      "that batch."
     )
+
+  def _require_finite_parameters(
+    self, state: train_state_lib.TrainState, step: int
+  ) -> None:
+    """Stops before bad parameters are saved, or trained further."""
+    if bad := fingerprints.find_not_finite(state.params):
+      raise DivergedError(
+        f"Parameters hold NaN or infinity at step {step}: "
+        f"{fingerprints.shorten(bad)}; {self._last_good(step)}; lower "
+        "config.optimizer.learning_rate, or remove the checkpoint if they were "
+        "read from it."
+      )
+
+  def _last_good(self, before: int | None = None) -> str:
+    """Returns which checkpoint to go back to, as a part of a sentence."""
+    self._checkpoints.wait()
+    step = self._checkpoints.latest_step()
+    if step is None or step == before:
+      return "there is no good checkpoint"
+    return f"the last good checkpoint is step {step} in {self._workdir}"
 
   def _log(self, step: int, metrics: dict[str, float]) -> None:
     now = time.monotonic()
@@ -201,7 +261,7 @@ class _Run:
     self._collect(0)
     start = time.monotonic()
     variables = {"params": self._state.params, **self._state.model_state}
-    scalars = self._evaluator.evaluate(variables)
+    scalars = self._evaluator.evaluate(variables, check=self._stop_if_told)
     # At first the slots of every run do what these warnings are about.
     if self._step >= self._config.train.num_steps // 10:
       for warning in self._task.warnings(scalars):
@@ -209,6 +269,10 @@ class _Run:
     scalars = {f"eval/{name}": value for name, value in scalars.items()}
     if not record:
       return scalars
+    opt_state = optimizers.observe_evaluation(
+      self._state.opt_state, scalars["eval/loss"], self._config
+    )
+    self._state = self._state.replace(opt_state=opt_state)
     figures = self._evaluator.figures(variables, self._config.eval.num_figures)
     if self._writer:
       self._writer.write_scalars(self._step, scalars)
@@ -222,6 +286,7 @@ class _Run:
   def _save(self, scalars: dict[str, float] | None = None) -> None:
     """Saves, after every step so far has proved finite and is on record."""
     self._collect(0)
+    self._require_finite_parameters(self._state, self._step)
     start = time.monotonic()
     if self._writer:
       self._writer.flush()
@@ -235,9 +300,7 @@ class _Run:
       self._last_logged = (step, moment + seconds)
 
   def _stop_if_told(self) -> None:
-    if not (
-      self._stop.received or self._checkpoints.reached_preemption(self._step)
-    ):
+    if not self._stop.is_told():
       return
     if self._checkpoints.latest_step() != self._step:
       self._save()
@@ -255,97 +318,8 @@ class _Run:
         "split": self._config.eval.split,
         "results": [scalars],
       }
-      write_json(os.path.join(self._workdir, EVALUATION_FILE), result)
-
-
-class _StopSignal:
-  """Remembers SIGTERM and SIGINT; the loop looks between steps.
-
-  With several processes orbax' preemption service does this, so that all of
-  them stop at the same step.
-  """
-
-  def __init__(self) -> None:
-    self.received = False
-    self._previous: dict[int, Any] = {}
-    if (
-      jax.process_count() > 1
-      or threading.current_thread() is not threading.main_thread()
-    ):
-      return
-    for number in (signal.SIGTERM, signal.SIGINT):
-      self._previous[number] = signal.signal(number, self._receive)
-
-  def restore(self) -> None:
-    """Puts the former handlers back."""
-    for number, handler in self._previous.items():
-      signal.signal(number, handler)
-
-  def _receive(self, number: int, frame: Any) -> None:
-    del frame
-    logging.info("Received signal %d; saving after this step.", number)
-    self.received = True
-
-
-def write_json(path: str, value: Any) -> None:
-  """Writes JSON whole or not at all; NaN becomes null."""
-  _write_text(path, json.dumps(_without_nan(value), indent=2) + "\n")
-
-
-def _write_text(path: str, text: str) -> None:
-  with open(f"{path}.tmp", "w", encoding="utf-8") as f:
-    f.write(text)
-  os.replace(f"{path}.tmp", path)
-
-
-def _without_nan(value: Any) -> Any:
-  if isinstance(value, dict):
-    return {key: _without_nan(item) for key, item in value.items()}
-  if isinstance(value, (list, tuple)):
-    return [_without_nan(item) for item in value]
-  if isinstance(value, (float, np.floating)):
-    return float(value) if math.isfinite(value) else None
-  return value
-
-
-def write_config(workdir: str, config: ml_collections.ConfigDict) -> None:
-  """Writes the config of a run; `read_config` reads it."""
-  _write_text(os.path.join(workdir, CONFIG_FILE), configuration.to_json(config))
-
-
-def read_config(workdir: str) -> ml_collections.ConfigDict:
-  """Reads the config of a run.
-
-  Args:
-    workdir: directory of the run.
-
-  Returns:
-    The config with which it was trained.
-
-  Raises:
-    FileNotFoundError: the directory holds no run.
-  """
-  path = os.path.join(workdir, CONFIG_FILE)
-  if not os.path.exists(path):
-    raise FileNotFoundError(
-      f"{workdir} holds no run: there is no {CONFIG_FILE} in it; give the "
-      "--workdir of a training run."
-    )
-  with open(path, encoding="utf-8") as f:
-    return configuration.from_json(f.read())
-
-
-def _log_config_changes(
-  workdir: str, config: ml_collections.ConfigDict
-) -> None:
-  old = configuration.flatten(read_config(workdir))
-  for key, value in configuration.flatten(config).items():
-    if old.get(key) != value:
-      logging.warning(
-        "config.%s is %r; the checkpoint's run had %r.",
-        key,
-        value,
-        old.get(key),
+      run_files.write_json(
+        os.path.join(self._workdir, run_files.EVALUATION_FILE), result
       )
 
 

@@ -9,6 +9,10 @@ import optax
 # Streams get fixed numbers, so that a new one leaves the others as they were.
 RNG_STREAMS = {"slots": 0, "gumbel": 1, "dropout": 2}
 
+# A collection of variables that come from a file, are never trained, and stand
+# in no checkpoint.
+FROZEN = "frozen"
+
 
 class TrainState(struct.PyTreeNode):
   """The whole state of a run; everything else follows from config and step.

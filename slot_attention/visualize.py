@@ -64,7 +64,11 @@ def main(argv: list[str]) -> None:
   cli.reject_arguments(argv)
   values = flags.FLAGS
   with evaluate.open_run(
-    values.workdir, values.step, values.split, data_dir=values.data_dir
+    values.workdir,
+    values.step,
+    values.split,
+    data_dir=values.data_dir,
+    batch_size=values.batch_size,
   ) as run:
     run_name = os.path.basename(os.path.abspath(values.workdir))
     paths = draw_run(
@@ -83,6 +87,7 @@ def _define_flags() -> None:
   flags.DEFINE_string("output", None, "Directory for the pictures.")
   flags.DEFINE_string("step", "latest", "latest, best, or a step.")
   flags.DEFINE_string("split", None, "Default: the run's eval.split.")
+  flags.DEFINE_integer("batch_size", None, "Default: the run's.")
   flags.DEFINE_string("data_dir", None, "Where the data lies now.")
   flags.DEFINE_integer("num_figures", None, "Default: the run's.")
   flags.DEFINE_integer("num_slots", None, "Default: the run's.")

@@ -5,6 +5,7 @@ imports tensorflow, which accelerator images often lack.
 """
 
 from collections.abc import Mapping, Sequence
+import glob
 import io
 import json
 import math
@@ -43,7 +44,9 @@ class Writer:
     """
     self._path = os.path.join(workdir, METRICS_FILE)
     _drop_after(self._path, start_step)
+    before = set(_event_files(workdir))
     self._events = event_file_writer.EventFileWriter(workdir)
+    (self._events_path,) = set(_event_files(workdir)) - before
     # TensorBoard forgets what earlier files say of this step and later ones.
     start = event_pb2.SessionLog(status=event_pb2.SessionLog.START)
     self._add(start_step + 1, session_log=start)
@@ -81,6 +84,10 @@ class Writer:
   def flush(self) -> None:
     """Brings everything written so far to disk."""
     self._events.flush()
+    for path in (self._path, self._events_path):
+      if os.path.exists(path):
+        with open(path, "rb") as f:
+          os.fsync(f.fileno())
 
   def close(self) -> None:
     """Flushes and closes."""
@@ -90,6 +97,19 @@ class Writer:
     self._events.add_event(
       event_pb2.Event(wall_time=time.time(), step=step, **what)
     )
+
+
+def has_scalars(workdir: str, step: int, prefix: str) -> bool:
+  """Returns whether scalars of a step, of names that begin so, are recorded."""
+  path = os.path.join(workdir, METRICS_FILE)
+  if not os.path.exists(path):
+    return False
+  with open(path, encoding="utf-8", errors="replace") as f:
+    return any(_step_of(line) == step and f'"{prefix}' in line for line in f)
+
+
+def _event_files(workdir: str) -> list[str]:
+  return glob.glob(os.path.join(glob.escape(workdir), "events.out.tfevents.*"))
 
 
 def _image_summary(tag: str, picture: np.ndarray) -> summary_pb2.Summary:
@@ -118,19 +138,19 @@ def _drop_after(path: str, step: int) -> None:
   """Drops lines of steps that a restarted run will do again."""
   if not os.path.exists(path):
     return
-  with open(path, encoding="utf-8") as f:
-    lines = f.readlines()
-  kept = [line for line in lines if _step_of(line) <= step]
-  if len(kept) < len(lines):
-    temporary = path + ".tmp"
-    with open(temporary, "w", encoding="utf-8") as f:
-      f.writelines(kept)
-    os.replace(temporary, path)
+  kept = 0
+  with open(path, "rb") as f:
+    for line in f:
+      if _step_of(line) > step:
+        break
+      kept += len(line)
+  # Steps only grow, so these lines are the last; a full disk allows that, too.
+  os.truncate(path, kept)
 
 
-def _step_of(line: str) -> float:
+def _step_of(line: str | bytes) -> float:
   """A line that a killed process left unfinished counts as later than any."""
   try:
-    return json.loads(line)["step"]
-  except json.JSONDecodeError:
+    return float(json.loads(line)["step"])
+  except (ValueError, KeyError, TypeError):
     return math.inf

@@ -12,7 +12,7 @@ import pytest
 
 from configs import clevr_object_discovery
 from slot_attention import aggregate
-from slot_attention import train
+from slot_attention import run_files
 
 ROOT = pathlib.Path(__file__).parents[1]
 
@@ -24,7 +24,7 @@ def _write(path, seed, rows, split="test", evaluation=True, **config_values):
   config.seed = seed
   config.data.data_dir = str(path)
   config.update_from_flattened_dict(config_values)
-  train.write_config(str(path), config)
+  run_files.write_config(str(path), config)
   results = [
     {
       "num_slots": slots,
@@ -39,7 +39,7 @@ def _write(path, seed, rows, split="test", evaluation=True, **config_values):
   ]
   if evaluation:
     result = {"step": 4, "split": split, "results": results}
-    train.write_json(str(path / "evaluation.json"), result)
+    run_files.write_json(str(path / "evaluation.json"), result)
   return path
 
 
@@ -118,7 +118,7 @@ def test_the_last_evaluation_of_training_where_there_is_no_other(tmp_path):
 def test_what_training_writes_is_aggregated_with_what_evaluate_writes(tmp_path):
   plain = _write(tmp_path / "0", 0, [])
   scalars = {"eval/ari_fg": 0.5, "eval/num_examples": 320}
-  train.write_json(
+  run_files.write_json(
     str(plain / "evaluation.json"),
     {"step": 4, "split": "test", "results": [scalars]},
   )

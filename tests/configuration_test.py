@@ -17,10 +17,10 @@ def test_default_is_valid_and_is_the_papers():
 @pytest.mark.parametrize(
   ("key", "value", "allowed"),
   [
-    ("task", "detection", "one of object_discovery"),
+    ("task", "detection", "one of dinosaur, object_discovery"),
     ("slot_module", "slots", "one of slot_attention"),
     ("normalization", "mean", "one of weighted_mean"),
-    ("data.source", "imagenet", "one of clevr, multi_object_datasets"),
+    ("data.source", "imagenet", "one of clevr, image_folder"),
     ("model.dtype", "float16", "one of float32, bfloat16"),
     ("model.matching", "greedy", "one of optax, scipy"),
     ("model.num_slots", 0, "more than 0"),

@@ -47,6 +47,12 @@ def test_more_objects_than_in_training(workdir):
   assert {row["num_slots"] for row in found["results"]} == {6}
 
 
+def test_batches_can_be_smaller_than_in_the_run(workdir):
+  with evaluate.open_run(workdir, batch_size=4) as run:
+    _, batch = run.evaluator.examples(run.variables, 8)
+  assert len(batch["image"]) == 4
+
+
 def test_files_of_a_grid(workdir, tmp_path):
   output = tmp_path / "grid.json"
   command = [sys.executable, "-m", "slot_attention.evaluate"]
@@ -55,6 +61,7 @@ def test_files_of_a_grid(workdir, tmp_path):
     "--num_slots=4,6",
     "--num_iterations=1,3",
     "--num_objects=1,...,3",
+    "--batch_size=4",
   ]
   subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
   rows = json.loads(output.read_text())["results"]

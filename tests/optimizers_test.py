@@ -2,6 +2,7 @@
 
 import pathlib
 
+from flax import traverse_util
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -10,10 +11,11 @@ import pytest
 
 from slot_attention import configuration
 from slot_attention import optimizers
+from slot_attention import slate_configuration
 
-TORCH = dict(
-  np.load(pathlib.Path(__file__).parent / "data" / "optimizers_torch.npz")
-)
+DATA = pathlib.Path(__file__).parent / "data"
+TORCH = dict(np.load(DATA / "optimizers_torch.npz"))
+SLATE = dict(np.load(DATA / "slate_torch_training.npz"))
 
 
 def _keras_adam(gradients, rate, b1=0.9, b2=0.999, epsilon=1e-8):
@@ -123,3 +125,69 @@ def test_one_cycle_adamw_is_pytorchs(name, cycled):
   (ours,) = _trajectory(optimizer, params, gradients)
   theirs = "params" if cycled else "params_fixed_beta1"
   np.testing.assert_allclose(ours, TORCH[f"paper_b/{name}/{theirs}"], atol=2e-6)
+
+
+def _slate_config():
+  config = slate_configuration.get_slate()
+  config.optimizer.warmup_steps = int(SLATE["optimizer/in/lr_warmup_steps"])
+  config.optimizer.plateau_patience = 4
+  return config
+
+
+def test_equals_slates_groups_clipping_and_cuts():
+  names = {("dvae", "a"): "dvae_a", ("b",): "main_b", ("c",): "main_c"}
+
+  def tree(kind, *rows):
+    return traverse_util.unflatten_dict(
+      {
+        path: SLATE[f"optimizer/{kind}{name}"][rows]
+        for path, name in names.items()
+      }
+    )
+
+  optimizer = optimizers.create_optimizer(_slate_config())
+  # From zero on, float32 keeps the digits of the small steps.
+  start = tree("in/")
+  params = jax.tree.map(jnp.zeros_like, start)
+  state = optimizer.init(params)
+  for t, factor in enumerate(SLATE["optimizer/in/lr_decay_factor"]):
+    state = (*state[:-1], state[-1]._replace(factor=jnp.float32(factor)))
+    assert optimizers.plateau_factor(state) == np.float32(factor)
+    gradients = tree("in/grads_", t)
+    updates, state = optimizer.update(gradients, state, params)
+    params = optax.apply_updates(params, updates)
+    jax.tree.map(
+      lambda moved, x, y: np.testing.assert_allclose(moved, y - x, atol=1e-7),
+      params,
+      start,
+      tree("out/", t),
+    )
+
+
+def test_clips_the_largest_entry_of_all_gradients():
+  clip = optimizers.clip_by_largest_entry(1.0)
+  gradients = {"dvae": jnp.array([-4.0, 1.0]), "rest": jnp.array([0.5])}
+  clipped, _ = clip.update(gradients, clip.init(gradients))
+  np.testing.assert_allclose(clipped["dvae"], [-1.0, 0.25], rtol=1e-6)
+  np.testing.assert_allclose(clipped["rest"], [0.125], rtol=1e-6)
+  small = {"x": jnp.array([0.5, -0.9])}
+  np.testing.assert_array_equal(clip.update(small, ())[0]["x"], small["x"])
+
+
+def test_rates_are_cut_where_the_loss_stays():
+  config = _slate_config()
+  optimizer = optimizers.create_optimizer(config)
+  params = {"dvae": jnp.ones(2), "rest": jnp.ones(2)}
+  state = optimizer.init(params)
+  assert optimizers.plateau_factor(state) == 1
+  factors = []
+  for loss in SLATE["schedules/plateau/val_loss"]:
+    state = optimizers.observe_evaluation(state, float(loss), config)
+    factors.append(float(optimizers.plateau_factor(state)))
+  np.testing.assert_array_equal(
+    factors, SLATE["schedules/plateau/factor_after"]
+  )
+  config.optimizer.plateau_patience = 0
+  state = optimizers.create_optimizer(config).init(params)
+  assert optimizers.observe_evaluation(state, 1.0, config) == state
+  assert optimizers.plateau_factor(state) == 1

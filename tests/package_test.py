@@ -16,6 +16,8 @@ _ENTRY_POINTS = (
   "predictor",
   "convert",
 )
+# Readers of files, which know of nothing else, stand below all layers.
+_FORMATS = ("slot_attention.convert.timm",)
 
 
 def _imports(path, top_level_only=False):
@@ -40,7 +42,7 @@ def _ours(path):
   return {
     name.split(".")[1]
     for name in _imports(path)
-    if name.startswith("slot_attention.")
+    if name.startswith("slot_attention.") and name not in _FORMATS
   }
 
 

@@ -10,6 +10,11 @@ from slot_attention import schedules
 DATA = pathlib.Path(__file__).parent / "data"
 ARRAYS = dict(np.load(DATA / "google_tf_schedule.npz"))
 TORCH = dict(np.load(DATA / "optimizers_torch.npz"))
+SLATE = {
+  name.removeprefix("schedules/"): value
+  for name, value in np.load(DATA / "slate_torch_training.npz").items()
+  if name.startswith("schedules/")
+}
 
 
 @pytest.mark.parametrize("task", ["set_prediction", "object_discovery"])
@@ -63,3 +68,20 @@ def test_one_cycle_is_pytorchs(name):
   np.testing.assert_allclose(
     b1(steps), TORCH[f"paper_b/{name}/beta1"], rtol=1e-6
   )
+
+
+@pytest.mark.parametrize(
+  ("name", "rate", "decay"),
+  [("lr_main", 1e-4, 1.0), ("steve_lr_enc", 1e-4, 0.5)],
+)
+def test_equals_slates_warmup(name, rate, decay):
+  schedule = schedules.warmup_exponential_decay(
+    rate, 30_000, decay, 250_000, warmup_start=1
+  )
+  rates = schedule(SLATE["steps"])
+  np.testing.assert_allclose(rates, SLATE[name], rtol=1e-6)
+
+
+def test_equals_slates_temperature():
+  schedule = schedules.cosine(1.0, 0.1, 30_000)
+  np.testing.assert_allclose(schedule(SLATE["steps"]), SLATE["tau"], atol=2e-7)

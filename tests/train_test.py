@@ -107,19 +107,20 @@ def test_another_seed_is_another_run(tmp_path):
   assert _losses(tmp_path / "0") != _losses(tmp_path / "1")
 
 
-def test_divergence_names_step_and_checkpoint(tmp_path, monkeypatch):
+@pytest.mark.parametrize("value", [jnp.nan, jnp.inf])
+def test_divergence_names_step_and_checkpoint(tmp_path, monkeypatch, value):
   config = _config(num_steps=8)
   config.checkpoint.every = 2
   original = pipeline.open_source
 
-  def open_source(data, split, mesh):
-    source = original(data, split, mesh)
+  def open_source(data, split, *args):
+    source = original(data, split, *args)
     if split == "train":
       batches = source.train_batches
 
       def poisoned(*args):
         for i, batch in enumerate(batches(*args)):
-          scale = jnp.nan if i == 4 else 1.0
+          scale = value if i == 4 else 1.0
           yield batch | {"image": batch["image"] * scale}
 
       source.train_batches = poisoned

@@ -1,9 +1,7 @@
 """The published Slot Mixture Module's weights as parameters of our models.
 
 They belong to the set predictor of AIRI-Institute/smm (`e725.pth`), which is
-not the module of paper B but `slot_mixture.VARIANTS["released"]`. Linear
-weights are (out, in), convolutions (out, in, kh, kw), and gates of a GRU stand
-in the order r, z, n; ours are (in, out), (kh, kw, in, out) and z, r, h.
+not the module of paper B but `slot_mixture.VARIANTS["released"]`.
 """
 
 from collections.abc import Mapping
@@ -14,6 +12,7 @@ from absl import logging
 import numpy as np
 
 from slot_attention.convert import torch_file
+from slot_attention.convert import torch_layers
 from slot_attention.convert import trees
 from slot_attention.modules import positions
 from slot_attention.modules import slot_mixture
@@ -116,7 +115,6 @@ _TOKENS = {
   "slot_attention.logsigma": "input_transformer/log_sigma_token",
 }
 _GRU = "slot_attention.gru_mu"
-_GRU_LEAVES = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
 
 
 def read(path: str) -> tuple[int, dict[str, np.ndarray]]:
@@ -167,16 +165,17 @@ def to_params(state_dict: Mapping[str, np.ndarray]) -> dict[str, Any]:
   """
   gru = {
     leaf: np.asarray(state_dict[f"{_GRU}.{leaf}"])
-    for leaf in _GRU_LEAVES
+    for leaf in torch_layers.GRU_LEAVES
     if f"{_GRU}.{leaf}" in state_dict
   }
+  converted = torch_layers.to_gru(gru) if gru else {}
   flat = {
     f"slot_module/iteration/gru/{leaf}": value
-    for leaf, value in _convert_gru(gru).items()
+    for leaf, value in converted.items()
   }
   for name, value in state_dict.items():
     if not name.startswith(_GRU):
-      flat[parameter_path(name)] = _layout(np.asarray(value))
+      flat[parameter_path(name)] = torch_layers.to_kernel(np.asarray(value))
   return trees.nest(flat)
 
 
@@ -200,33 +199,12 @@ def parameter_path(name: str) -> str:
 
 def weight_names() -> list[str]:
   """Returns the names of all weights that the model uses."""
-  names = [*_TOKENS, *(f"{_GRU}.{leaf}" for leaf in _GRU_LEAVES)]
+  names = [*_TOKENS, *(f"{_GRU}.{leaf}" for leaf in torch_layers.GRU_LEAVES)]
   for theirs, ours in _MODULES.items():
     names.append(f"{theirs}.weight")
     if ours.rpartition("/")[2] not in _NO_BIAS:
       names.append(f"{theirs}.bias")
   return names
-
-
-def _layout(value: np.ndarray) -> np.ndarray:
-  """Moves a kernel's output axis to the end, and its input axis before it."""
-  axes = {2: (1, 0), 4: (2, 3, 1, 0)}
-  return value.transpose(axes.get(value.ndim, range(value.ndim)))
-
-
-def _convert_gru(gru: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-  """Reorders gates r, z, n [3 d, ...] to z, r, h [..., 3 d]."""
-  if not gru:
-    return {}
-  swapped = {}
-  for leaf, value in gru.items():
-    reset, update, new = np.split(value, 3)
-    swapped[leaf] = np.concatenate([update, reset, new])
-  return {
-    "kernel": swapped["weight_ih"].T,
-    "recurrent_kernel": swapped["weight_hh"].T,
-    "bias": np.stack([swapped["bias_ih"], swapped["bias_hh"]]),
-  }
 
 
 def _check_grid(grid: np.ndarray) -> None:

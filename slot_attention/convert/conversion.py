@@ -12,24 +12,27 @@ from absl import logging
 import jax
 import jax.numpy as jnp
 import ml_collections
+import numpy as np
 
 from slot_attention import checkpoints
 from slot_attention import config_validation
 from slot_attention import configuration
 from slot_attention import optimizers
+from slot_attention import run_files
 from slot_attention import sharding
 from slot_attention import tasks
-from slot_attention import train
 from slot_attention import train_state as train_state_lib
 from slot_attention.convert import airi_smm
 from slot_attention.convert import embodied_vision
 from slot_attention.convert import google_tf
+from slot_attention.convert import slate
 from slot_attention.convert import trees
 
 SOURCES: dict[str, Any] = {
   "airi_smm": airi_smm,
   "embodied_vision": embodied_vision,
   "google_tf": google_tf,
+  "slate": slate,
 }
 
 
@@ -56,7 +59,7 @@ def convert(
       workdir holds a run.
     OSError: a file cannot be read or written.
   """
-  if os.path.exists(os.path.join(workdir, train.CONFIG_FILE)):
+  if os.path.exists(os.path.join(workdir, run_files.CONFIG_FILE)):
     raise ValueError(f"{workdir} already holds a run; give another --workdir.")
   adapt_config(config, source)
   mesh = sharding.create_mesh()
@@ -106,6 +109,12 @@ def adapt_config(config: ml_collections.ConfigDict, source: str) -> None:
   config.update_from_flattened_dict(settings)
 
 
+def _in_float32(value: np.ndarray) -> jax.Array:
+  """Returns floats of any width as float32; counts stay integers."""
+  is_float = jnp.issubdtype(value.dtype, jnp.floating)
+  return jnp.asarray(value, jnp.float32 if is_float else value.dtype)
+
+
 def _save(
   step: int,
   variables: dict[str, Any],
@@ -114,7 +123,7 @@ def _save(
   place: jax.sharding.Sharding,
 ) -> None:
   """Writes config and checkpoint as a training run would."""
-  variables = jax.tree.map(lambda x: jnp.asarray(x, jnp.float32), variables)
+  variables = jax.tree.map(_in_float32, variables)
   params = variables.pop("params")
   state = train_state_lib.TrainState(
     step=jnp.asarray(step, jnp.int32),
@@ -128,4 +137,4 @@ def _save(
     manager.save(step, jax.device_put(state, place))
   finally:
     manager.close()
-  train.write_config(workdir, config)
+  run_files.write_config(workdir, config)

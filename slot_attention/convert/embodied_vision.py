@@ -15,7 +15,7 @@ from slot_attention.convert import torch_file
 from slot_attention.convert import trees
 
 SLOT_MODULE = "slot_attention"
-TASKS = ("set_prediction", "object_discovery")
+TASKS = ("set_prediction", "object_discovery", "dinosaur")
 # What the published code fixes. Sizes are the config's, and are compared.
 SETTINGS: dict[str, Any] = {
   "model.head": "joint",
@@ -56,7 +56,7 @@ _AXES = {2: (1, 0), 4: (2, 3, 1, 0)}
 _MODULES = {
   r"(?:encoder_cnn|cnn_encoder)\.(\d+)": "tokens/encoder_cnn/conv_{half}",
   r"(?:encoder_pos|pos_embed)\.dense": "tokens/encoder_pos/dense",
-  r"layer_norm": "tokens/layer_norm",
+  r"(?:feature_)?layer_norm": "tokens/layer_norm",
   r"feature_mlp\.(\d+)": "tokens/mlp/dense_{half}",
   r"slot_attention\.norm_input": "slot_module/norm_inputs",
   r"slot_attention\.to_k": "slot_module/project_k",
@@ -66,6 +66,7 @@ _MODULES = {
   r"slot_attention\.norm_pre_ff": "slot_module/iteration/norm_mlp",
   r"slot_attention\.mlp\.(\d+)": "slot_module/iteration/mlp/dense_{half}",
   r"slot_attention\.update_ln": "slot_module/normalization/layer_norm",
+  r"mlp_decoder\.mlp_decoder\.(\d+)": "decoder/dense_{half}",
   r"decoder_pos\.dense": "decoder/decoder_pos/dense",
   r"decoder_cnn\.(\d+)": "decoder/conv_transpose_{half}",
   r"mlp\.(\d+)": "mlp_classifier/dense_{half}",
@@ -78,6 +79,7 @@ _SAME = {
     "slot_module/iteration/gru/recurrent_kernel"
   ),
   "slot_attention.gru.bias": "slot_module/iteration/gru/bias",
+  "mlp_decoder.decoder_pos_encoding": "decoder/position_embedding",
 }
 # Scalars of the normalisation are stored with one to four axes of length 1.
 _NORMALIZATION = {
@@ -168,7 +170,8 @@ def to_variables(state_dict: Mapping[str, np.ndarray]) -> dict[str, Any]:
 
   Args:
     state_dict: arrays by name. A buffer with the grid of positions is left out:
-      ours is computed.
+      ours is computed; and so is DINOSAUR's frozen transformer, which has a
+      file of its own (config.model.vit.weights).
 
   Returns:
     {"params": ..., and, with batch normalisation, "batch_stats": ...}, numpy;
@@ -179,7 +182,7 @@ def to_variables(state_dict: Mapping[str, np.ndarray]) -> dict[str, Any]:
   """
   flat = {}
   for name, value in state_dict.items():
-    if not name.endswith(".grid"):
+    if not (name.endswith(".grid") or name.startswith("encoder.")):
       path = parameter_path(name)
       flat[path] = _layout(path, np.asarray(value))
   for path in flat:
@@ -192,6 +195,6 @@ def _layout(path: str, value: np.ndarray) -> np.ndarray:
   module = path.split("/")[-2]
   if module == "normalization":
     return value.reshape(())
-  if module in ("gru", "initializer"):
+  if module in ("gru", "initializer", "decoder"):
     return value
   return value.transpose(_AXES[value.ndim]) if value.ndim in _AXES else value

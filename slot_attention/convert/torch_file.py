@@ -1,21 +1,24 @@
 """Reads PyTorch's checkpoint files without PyTorch and without running code.
 
 `torch.save` writes a zip archive: `<root>/data.pkl`, a pickle of whatever was
-saved, and `<root>/data/<key>`, the bytes of every storage. Unpickling can call
-anything; here it can build dictionaries and tensors, nothing else.
+saved, and `<root>/data/<key>`, the bytes of every storage; before PyTorch 1.6
+it was another file, see `legacy_torch_file`. Unpickling can call anything; here
+it can build dictionaries and tensors, nothing else.
 """
 
 import collections
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 import io
 import math
 import pickle
-from typing import Any, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 import zipfile
 
 from absl import logging
 import jax.numpy as jnp
 import numpy as np
+
+from slot_attention.convert import legacy_torch_file
 
 _STORAGES = {
   "FloatStorage": np.float32,
@@ -35,7 +38,7 @@ def load(path: str) -> dict[str, np.ndarray]:
   """Reads the tensors of a checkpoint.
 
   Args:
-    path: file that `torch.save` wrote, of the zip kind (PyTorch 1.6 and later).
+    path: file that `torch.save` wrote.
 
   Returns:
     Read-only arrays by name. Dictionaries within dictionaries give names joined
@@ -44,16 +47,19 @@ def load(path: str) -> dict[str, np.ndarray]:
 
   Raises:
     FileNotFoundError: there is no such file.
-    ValueError: the file is no zip archive, is damaged, or holds anything but
-      dictionaries, lists, numbers, texts and tensors.
+    ValueError: the file is not of torch.save, is damaged, or holds anything
+      but dictionaries, lists, numbers, texts and tensors.
   """
   try:
-    with zipfile.ZipFile(path) as archive:
-      tree = _Unpickler(archive, path).load()
+    if legacy_torch_file.is_legacy(path):
+      tree = legacy_torch_file.load(path, Unpickler)
+    else:
+      with zipfile.ZipFile(path) as archive:
+        tree = _load_archive(archive, path)
   except zipfile.BadZipFile as error:
     raise ValueError(
       f"{path} is no complete zip archive ({error}): it is truncated, or not "
-      "written by torch.save of PyTorch 1.6 or later."
+      "written by torch.save of PyTorch."
     ) from error
   except (OSError, _Refused):
     raise
@@ -72,7 +78,7 @@ class _Refused(ValueError):
   """The file asks for something that is not allowed or not there."""
 
 
-class _Storage(NamedTuple):
+class Storage(NamedTuple):
   """Numbers without a shape."""
 
   dtype: np.dtype
@@ -80,21 +86,27 @@ class _Storage(NamedTuple):
   size: int
 
 
-class _Unpickler(pickle.Unpickler):
+class Unpickler(pickle.Unpickler):
   """Knows what a state dict needs, and refuses everything else by name."""
 
-  def __init__(self, archive: zipfile.ZipFile, path: str):
-    self._archive = archive
+  def __init__(
+    self,
+    file: BinaryIO,
+    path: str,
+    read_storage: Callable[[Storage], np.ndarray | None],
+  ):
+    """Opens a pickle.
+
+    Args:
+      file: the pickle.
+      path: of the checkpoint, for messages.
+      read_storage: returns the numbers of a storage, all of them, or raises an
+        error if they are not there; None stands for numbers that are not
+        wanted, and gives empty tensors.
+    """
     self._path = path
-    names = [n for n in archive.namelist() if n.endswith("/data.pkl")]
-    if len(names) != 1:
-      raise _Refused(
-        f"{path} is a zip archive with {len(names)} files called data.pkl; "
-        "torch.save writes one."
-      )
-    self._root = names[0].removesuffix("data.pkl")
-    self._byte_order = self._read_byte_order()
-    super().__init__(io.BytesIO(archive.read(names[0])))
+    self._read_storage = read_storage
+    super().__init__(file)
 
   def find_class(self, module: str, name: str) -> Any:
     """Returns what stands for a class; bound methods cannot be tampered with.
@@ -115,16 +127,26 @@ class _Unpickler(pickle.Unpickler):
       "could run code; save a plain state dict (names and tensors) instead."
     )
 
-  def persistent_load(self, pid: Any) -> _Storage:
-    """Returns the storage that ("storage", type, key, device, size) names."""
+  def persistent_load(self, pid: Any) -> Storage:
+    """Returns the storage that ("storage", type, key, device, size) names.
+
+    Before PyTorch 1.6 a None stood behind, or which part of another it is.
+    """
     match pid:
-      case ("storage", np.dtype() as dtype, str(key), str(), int(size)):
-        return _Storage(dtype, key, size)
+      case ("storage", np.dtype() as dtype, str(key), str(), int(size)) | (
+        "storage",
+        np.dtype() as dtype,
+        str(key),
+        str(),
+        int(size),
+        None,
+      ):
+        return Storage(dtype, key, size)
     raise _Refused(f"{self._path} refers to {pid!r}, which is no storage.")
 
   def _rebuild_tensor(
     self,
-    storage: _Storage,
+    storage: Storage,
     offset: int,
     shape: tuple[int, ...],
     strides: tuple[int, ...],
@@ -133,6 +155,8 @@ class _Unpickler(pickle.Unpickler):
     """Returns a view of a storage; offset and strides count numbers."""
     del unused  # Whether gradients are wanted, and hooks.
     numbers = self._read_storage(storage)
+    if numbers is None:
+      return np.zeros(0, storage.dtype)
     last = offset + sum(
       (n - 1) * s for n, s in zip(shape, strides, strict=True)
     )
@@ -154,28 +178,43 @@ class _Unpickler(pickle.Unpickler):
     del unused
     return tensor
 
-  def _read_storage(self, storage: _Storage) -> np.ndarray:
-    name = f"{self._root}data/{storage.key}"
+
+def _load_archive(archive: zipfile.ZipFile, path: str) -> Any:
+  """Unpickles what a zip archive holds."""
+  names = [n for n in archive.namelist() if n.endswith("/data.pkl")]
+  if len(names) != 1:
+    raise _Refused(
+      f"{path} is a zip archive with {len(names)} files called data.pkl; "
+      "torch.save writes one."
+    )
+  root = names[0].removesuffix("data.pkl")
+  byte_order = _read_byte_order(archive, root)
+
+  def read_storage(storage: Storage) -> np.ndarray:
+    name = f"{root}data/{storage.key}"
     expected = storage.size * storage.dtype.itemsize
     try:
-      actual = self._archive.getinfo(name).file_size
+      actual = archive.getinfo(name).file_size
     except KeyError:
       actual = 0
     if actual < expected:
       raise _Refused(
-        f"{self._path} is damaged: {name} has {actual} bytes; {expected} are "
-        "needed."
+        f"{path} is damaged: {name} has {actual} bytes; {expected} are needed."
       )
-    dtype = storage.dtype.newbyteorder(self._byte_order)
-    numbers = np.frombuffer(self._archive.read(name), dtype, storage.size)
+    dtype = storage.dtype.newbyteorder(byte_order)
+    numbers = np.frombuffer(archive.read(name), dtype, storage.size)
     return numbers.astype(storage.dtype, copy=False)
 
-  def _read_byte_order(self) -> str:
-    try:
-      order = self._archive.read(f"{self._root}byteorder").decode()
-    except KeyError:  # Older than PyTorch 2.1.
-      order = "little"
-    return ">" if order == "big" else "<"
+  file = io.BytesIO(archive.read(names[0]))
+  return Unpickler(file, path, read_storage).load()
+
+
+def _read_byte_order(archive: zipfile.ZipFile, root: str) -> str:
+  try:
+    order = archive.read(f"{root}byteorder").decode()
+  except KeyError:  # Older than PyTorch 2.1.
+    order = "little"
+  return ">" if order == "big" else "<"
 
 
 def _flatten(tree: Mapping[str, Any], prefix: str) -> list[tuple[str, Any]]:

@@ -21,6 +21,7 @@ import numpy as np
 from slot_attention.data import preprocess
 from slot_attention.data import record_index
 from slot_attention.data import record_source
+from slot_attention.data import tfds_directory
 
 if TYPE_CHECKING:
   import tensorflow as tf
@@ -89,7 +90,7 @@ def open_clevr(
       f"{num_targets} rows; raise num_targets or lower max_num_objects."
     )
   builder = _prepared_builder(data_dir, download)
-  index = _index_split(builder, SPLITS[split])
+  index = tfds_directory.index_split(builder, SPLITS[split])
   records = split_records(split, len(index))
   if not len(records):
     raise ValueError(
@@ -141,10 +142,8 @@ def _prepared_builder(
   preprocess.import_tensorflow()
   import tensorflow_datasets as tfds
 
-  base = epath.Path(
-    data_dir or os.environ.get("TFDS_DATA_DIR") or tfds.core.constants.DATA_DIR
-  ).expanduser()
-  prepared = _is_prepared(base / NAME / VERSION)
+  base = tfds_directory.base_directory(data_dir)
+  prepared = tfds_directory.is_prepared(base / NAME / VERSION)
   if not prepared and not download:
     raise FileNotFoundError(_missing(base))
   builder = tfds.builder(f"{NAME}:{VERSION}", data_dir=os.fspath(base))
@@ -154,17 +153,10 @@ def _prepared_builder(
   return builder
 
 
-def _is_prepared(directory: epath.Path) -> bool:
-  return (directory / "dataset_info.json").exists()
-
-
 def _missing(base: epath.Path) -> str:
   """Returns the sentence for a directory without CLEVR."""
-  others = []
-  if (base / NAME).is_dir():
-    others = [path.name for path in (base / NAME).iterdir()]
-    others = [name for name in others if _is_prepared(base / NAME / name)]
-  found = f"only version {', '.join(sorted(others))}" if others else "nothing"
+  others = tfds_directory.prepared_children(base / NAME)
+  found = f"only version {', '.join(others)}" if others else "nothing"
   return (
     f"CLEVR {VERSION} was looked for in {base / NAME / VERSION}, but {found} "
     "is prepared there; set --config.data.data_dir to the directory that holds "
@@ -172,28 +164,6 @@ def _missing(base: epath.Path) -> str:
     "download of 17.7 GB), or train on generated scenes with "
     "--config.data.source=procedural."
   )
-
-
-def _index_split(
-  builder: "tfds.core.DatasetBuilder", tfds_split: str
-) -> record_index.RecordIndex:
-  """Finds the records of a TFDS split and checks their number."""
-  if tfds_split not in builder.info.splits:
-    raise ValueError(
-      f"{builder.data_path} has no split {tfds_split!r}, only "
-      f"{', '.join(builder.info.splits)}; choose another split or generate it."
-    )
-  info = builder.info.splits[tfds_split]
-  start = time.monotonic()
-  index = record_index.RecordIndex.build(info.filepaths, info.shard_lengths)
-  logging.info(
-    "Found %d records of CLEVR's %s split in %s in %.1f s.",
-    len(index),
-    tfds_split,
-    builder.data_path,
-    time.monotonic() - start,
-  )
-  return index
 
 
 def split_records(split: str, size: int) -> np.ndarray:

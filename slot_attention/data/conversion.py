@@ -1,19 +1,35 @@
 """What converting does to a record of the Multi-Object Datasets."""
 
+from collections.abc import Iterator
 import dataclasses
 import os
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from slot_attention.data import converted
 from slot_attention.data import multi_object_specs
 from slot_attention.data import official_records
+from slot_attention.data import record_stream
 from slot_attention.data import resizing
 from slot_attention.data import wire_format
 
 # What the papers cut out of CLEVR's images before resizing.
 DEFAULT_CROPS = {"clevr": (29, 64, 192, 192)}
+
+
+class Example(NamedTuple):
+  """A converted record.
+
+  Attributes:
+    payload: the tf.Example.
+    num_objects: number of its visible objects.
+    progress: the part of the source that was read until then, 0 to 1.
+  """
+
+  payload: bytes
+  num_objects: int
+  progress: float
 
 
 @dataclasses.dataclass(frozen=True)
@@ -91,6 +107,18 @@ class Conversion:
       "num_records": self.num_records,
       "records_per_shard": self.records_per_shard,
     }
+
+  def examples(self, skip: int) -> Iterator[Example]:
+    """Yields what becomes of the records after the first `skip` ones."""
+    for record in record_stream.read_records(self.source, skip):
+      try:
+        payload, num_objects = self.apply(record.payload)
+      except ValueError as error:
+        raise ValueError(
+          f"Record {record.number} of {self.source} is not one of "
+          f"{self.dataset}: {error}."
+        ) from error
+      yield Example(payload, num_objects, record.progress)
 
   def apply(self, payload: bytes) -> tuple[bytes, int]:
     """Converts one record.

@@ -1,4 +1,4 @@
-"""Converted Multi-Object Datasets: compact files that read fast.
+"""Converted data sets: compact files that read fast.
 
 A converted data set is a directory, written by `data.prepare convert`:
 
@@ -9,7 +9,7 @@ A converted data set is a directory, written by `data.prepare convert`:
     raw uint8 [h, w, c], `segmentation` one of the raw uint8 labels [h, w]: 0
     background, k entity k; `num_objects` is an integer. The other factors of
     the published records stand beside them as they are, uint8 ones as one
-    string.
+    string. Images of folders can be without `segmentation`.
 """
 
 from collections.abc import Mapping
@@ -22,6 +22,7 @@ from typing import Any, TYPE_CHECKING
 
 import numpy as np
 
+from slot_attention.data import image_folder_layouts
 from slot_attention.data import multi_object_specs
 from slot_attention.data import preprocess
 from slot_attention.data import wire_format
@@ -31,6 +32,14 @@ if TYPE_CHECKING:
 
 INFO_FILE, NUM_OBJECTS_FILE = "info.json", "num_objects.npy"
 FORMAT_VERSION = 1
+# Of images of folders only.
+IMAGE_SETTINGS = (
+  "variant",
+  "center_crop",
+  "interpolation",
+  "has_masks",
+  "has_counts",
+)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -38,7 +47,8 @@ class Info:
   """What a directory of converted records holds.
 
   Attributes:
-    dataset: name of the data set, a key of `multi_object_specs.SPECS`.
+    dataset: name of the data set, a key of `multi_object_specs.SPECS` or of
+      `image_folder_layouts.LAYOUTS`.
     crop: (top, left, height, width) that was cut out of the published images,
       or () for all of them.
     resolution: (height, width) of the stored images in pixels.
@@ -49,6 +59,11 @@ class Info:
     shard_lengths: number of records of each shard.
     num_objects: [n] uint8, visible objects of each record, the background not
       counted.
+    variant: of the data set, of images of folders, as are the following.
+    center_crop: see `image_folders.View`.
+    interpolation: see there.
+    has_masks: whether there is a `segmentation`.
+    has_counts: whether `num_objects` is known; it is 0 otherwise.
   """
 
   dataset: str
@@ -60,6 +75,11 @@ class Info:
   paths: tuple[str, ...]
   shard_lengths: tuple[int, ...]
   num_objects: np.ndarray
+  variant: str = ""
+  center_crop: float = 0.0
+  interpolation: str = "bilinear"
+  has_masks: bool = True
+  has_counts: bool = True
 
   @property
   def num_records(self) -> int:
@@ -103,7 +123,8 @@ def read_info(directory: str | os.PathLike) -> Info | None:
 
 
 def _parse(values: dict[str, Any], directory: pathlib.Path) -> Info:
-  multi_object_specs.SPECS[values["dataset"]]  # A data set that is known.
+  if values["dataset"] not in image_folder_layouts.LAYOUTS:
+    multi_object_specs.SPECS[values["dataset"]]  # A data set that is known.
   shards = values["shards"]
   height, width = values["resolution"]
   return Info(
@@ -115,8 +136,33 @@ def _parse(values: dict[str, Any], directory: pathlib.Path) -> Info:
     source=values["source"],
     paths=tuple(os.fspath(directory / shard["file"]) for shard in shards),
     shard_lengths=tuple(int(shard["num_records"]) for shard in shards),
-    num_objects=np.load(directory / NUM_OBJECTS_FILE),
+    num_objects=load_counts(directory / NUM_OBJECTS_FILE),
+    **{name: values[name] for name in IMAGE_SETTINGS if name in values},
   )
+
+
+def load_counts(path: pathlib.Path) -> np.ndarray:
+  """Reads one vector of small numbers.
+
+  Args:
+    path: written by np.save.
+
+  Returns:
+    [n] uint8.
+
+  Raises:
+    FileNotFoundError: it is missing.
+    ValueError: it is damaged.
+  """
+  try:
+    counts = np.load(path)
+  except OSError:
+    raise
+  except Exception as error:  # Even the parser of Python's own language's.
+    raise ValueError(f"{path} is damaged: {error!r}") from error
+  if counts.dtype != np.uint8 or counts.ndim != 1:
+    raise ValueError(f"{path} holds {counts.dtype} {list(counts.shape)}")
+  return counts
 
 
 def _check_files(info: Info, directory: pathlib.Path) -> None:
@@ -157,17 +203,18 @@ def decode_batch(records: "tf.Tensor", info: Info) -> dict[str, "tf.Tensor"]:
     info: the data set that they belong to.
 
   Returns:
-    `image` [b, h, w, c] uint8, `segmentation` [b, h, w] uint8, `num_objects`
-    [b] int32.
+    `image` [b, h, w, c] uint8 and, if the data set has them, `segmentation`
+    [b, h, w] uint8 and `num_objects` [b] int32.
   """
   tf = preprocess.import_tensorflow()
+  types = {"image": tf.string}
+  if info.has_masks:
+    types["segmentation"] = tf.string
+  if info.has_counts:
+    types["num_objects"] = tf.int64
   parsed = tf.io.parse_example(
     records,
-    {
-      "image": tf.io.FixedLenFeature((), tf.string),
-      "segmentation": tf.io.FixedLenFeature((), tf.string),
-      "num_objects": tf.io.FixedLenFeature((), tf.int64),
-    },
+    {name: tf.io.FixedLenFeature((), dtype) for name, dtype in types.items()},
   )
   height, width = info.resolution
 
@@ -176,31 +223,31 @@ def decode_batch(records: "tf.Tensor", info: Info) -> dict[str, "tf.Tensor"]:
     # -1 would divide records of a wrong size anew.
     return tf.reshape(flat, (tf.shape(records)[0], *shape))
 
-  return {
-    "image": to_array("image", (height, width, info.channels)),
-    "segmentation": to_array("segmentation", (height, width)),
-    "num_objects": tf.cast(parsed["num_objects"], tf.int32),
-  }
+  result = {"image": to_array("image", (height, width, info.channels))}
+  if info.has_masks:
+    result["segmentation"] = to_array("segmentation", (height, width))
+  if info.has_counts:
+    result["num_objects"] = tf.cast(parsed["num_objects"], tf.int32)
+  return result
 
 
 def feature_sizes(info: Info) -> dict[str, int]:
   """Returns the number of elements of each feature of a converted record."""
-  spec = multi_object_specs.SPECS[info.dataset]
-  sizes = {
-    name: math.prod(feature.shape) for name, feature in spec.features.items()
-  }
-  del sizes["mask"]
+  sizes = {}
+  if info.dataset in multi_object_specs.SPECS:
+    spec = multi_object_specs.SPECS[info.dataset]
+    sizes = {
+      name: math.prod(feature.shape) for name, feature in spec.features.items()
+    }
+    del sizes["mask"]
   num_pixels = math.prod(info.resolution)
-  return sizes | {
-    "image": num_pixels * info.channels,
-    "segmentation": num_pixels,
-    "num_objects": 1,
-  }
+  sizes |= {"image": num_pixels * info.channels, "num_objects": 1}
+  return sizes | ({"segmentation": num_pixels} if info.has_masks else {})
 
 
 def encode(
   image: np.ndarray,
-  segmentation: np.ndarray,
+  segmentation: np.ndarray | None,
   num_objects: int,
   factors: Mapping[str, np.ndarray],
 ) -> bytes:
@@ -208,14 +255,16 @@ def encode(
 
   Args:
     image: [h, w, c] uint8.
-    segmentation: [h, w] uint8, 0 background, k entity k.
+    segmentation: [h, w] uint8, 0 background, k entity k; None for none.
     num_objects: visible ones, the background not counted.
     factors: the other arrays of the published record, uint8 or float32.
 
   Returns:
     The tf.Example.
   """
-  strings = {"image": image, "segmentation": segmentation, **factors}
+  strings = {"image": image, **factors}
+  if segmentation is not None:
+    strings["segmentation"] = segmentation
   return wire_format.encode_example(
     {
       "num_objects": np.array([num_objects], np.int64),

@@ -1,4 +1,4 @@
-"""Converts published files of the Multi-Object Datasets to compact ones.
+"""Converts published data sets to compact files.
 
 A shard gets its name when it is complete, so that a conversion that was killed
 goes on after the last of them. The arguments are written first and the
@@ -6,14 +6,11 @@ description of the data set last, see `converted`.
 """
 
 from collections.abc import Iterable, Iterator
-import contextlib
 import dataclasses
-import fcntl
 import itertools
-import json
 import os
 import pathlib
-from typing import Any
+from typing import Any, Protocol
 
 from absl import logging
 import numpy as np
@@ -22,10 +19,26 @@ from slot_attention.data import conversion as conversion_lib
 from slot_attention.data import converted
 from slot_attention.data import progress as progress_lib
 from slot_attention.data import record_stream
+from slot_attention.data import resumable
 from slot_attention.data import whole_files
 from slot_attention.data import wire_format
 
 ARGUMENTS_FILE = "conversion.json"
+
+
+class Conversion(Protocol):
+  """What is converted, and how; see `conversion.Conversion`."""
+
+  source: str
+  dataset: str
+  num_records: int | None
+  records_per_shard: int
+
+  def describe(self) -> dict[str, Any]:
+    """Returns what the description of the data set says about this."""
+
+  def examples(self, skip: int) -> Iterator[conversion_lib.Example]:
+    """Yields the converted records after the first `skip` ones."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,9 +49,7 @@ class _Shard:
   num_objects: list[int]
 
 
-def convert(
-  conversion: conversion_lib.Conversion, output: str | os.PathLike
-) -> pathlib.Path:
+def convert(conversion: Conversion, output: str | os.PathLike) -> pathlib.Path:
   """Writes a converted data set, or goes on where a killed run stopped.
 
   Args:
@@ -56,8 +67,8 @@ def convert(
   """
   directory = pathlib.Path(output)
   directory.mkdir(parents=True, exist_ok=True)
-  with _locked(directory):
-    _claim(directory, conversion)
+  with resumable.locked(directory):
+    resumable.claim(directory, ARGUMENTS_FILE, conversion.describe())
     if converted.read_info(directory) is not None:
       logging.info("%s is converted already.", directory)
       return directory
@@ -69,56 +80,23 @@ def convert(
   return directory
 
 
-@contextlib.contextmanager
-def _locked(directory: pathlib.Path) -> Iterator[None]:
-  """Keeps other processes away; the lock goes when this one is killed."""
-  descriptor = os.open(directory, os.O_RDONLY)
-  try:
-    fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    yield
-  except BlockingIOError as error:
-    raise FileExistsError(
-      f"Another process is converting to {directory}; wait for it or choose "
-      "another directory."
-    ) from error
-  finally:
-    os.close(descriptor)
+def check_finished(directory: str | os.PathLike) -> None:
+  """Raises ValueError if a conversion to a directory has not come to its end.
 
-
-def _claim(
-  directory: pathlib.Path, conversion: conversion_lib.Conversion
-) -> None:
-  """Writes down the arguments, or compares them with those written down."""
-  path, arguments = directory / ARGUMENTS_FILE, conversion.describe()
-  begun = [
-    file
-    for file in directory.iterdir()
-    if file != path and not file.name.startswith(whole_files.INCOMPLETE)
-  ]
-  if not begun:
-    _write_json(path, arguments)
-  elif path.exists():
-    _compare(directory, arguments, json.loads(path.read_text(encoding="utf-8")))
-  else:
-    raise FileExistsError(
-      f"{directory} is not empty and holds no conversion that could go on; "
-      "remove it or choose another directory."
+  Args:
+    directory: whatever is there; it can be missing.
+  """
+  directory = pathlib.Path(directory)
+  begun = (directory / ARGUMENTS_FILE).exists()
+  if begun and not (directory / converted.INFO_FILE).exists():
+    raise ValueError(
+      f"{directory} is a conversion that has not come to its end; give the "
+      "same convert command again."
     )
 
 
-def _compare(
-  directory: pathlib.Path, arguments: dict[str, Any], earlier: dict[str, Any]
-) -> None:
-  for name, value in arguments.items():
-    if value != earlier.get(name):
-      raise ValueError(
-        f"{directory} was begun with {name}={earlier.get(name)}, which is now "
-        f"{value}; give the same again or choose another directory."
-      )
-
-
 def _complete_shards(
-  directory: pathlib.Path, conversion: conversion_lib.Conversion
+  directory: pathlib.Path, conversion: Conversion
 ) -> list[_Shard]:
   """Reads the shards that are there."""
   shards = []
@@ -132,58 +110,47 @@ def _complete_shards(
 
 
 def _shard_path(
-  directory: pathlib.Path, conversion: conversion_lib.Conversion, number: int
+  directory: pathlib.Path, conversion: Conversion, number: int
 ) -> pathlib.Path:
   return directory / f"{conversion.dataset}-{number:05d}.tfrecords"
 
 
 def _convert_rest(
   directory: pathlib.Path,
-  conversion: conversion_lib.Conversion,
+  conversion: Conversion,
   shards: list[_Shard],
 ) -> Iterator[_Shard]:
   """Yields the shards after those given when they are written."""
   skip, missing = sum(len(shard.num_objects) for shard in shards), None
   if conversion.num_records is not None:
     missing = conversion.num_records - skip
-  records = itertools.islice(
-    record_stream.read_records(conversion.source, skip), missing
-  )
+  examples = itertools.islice(conversion.examples(skip), missing)
   progress = progress_lib.Progress(missing, "records converted")
   number = len(shards)
-  while (first := next(records, None)) is not None:
-    rest = itertools.islice(records, conversion.records_per_shard - 1)
+  while (first := next(examples, None)) is not None:
+    rest = itertools.islice(examples, conversion.records_per_shard - 1)
     path = _shard_path(directory, conversion, number)
-    shard_records = itertools.chain([first], rest)
-    yield _write_shard(path, shard_records, conversion, progress)
+    yield _write_shard(path, itertools.chain([first], rest), progress)
     number += 1
 
 
 def _write_shard(
   path: pathlib.Path,
-  records: Iterable[record_stream.Record],
-  conversion: conversion_lib.Conversion,
+  examples: Iterable[conversion_lib.Example],
   progress: progress_lib.Progress,
 ) -> _Shard:
   counts = []
   with whole_files.open_whole(path) as file:
-    for record in records:
-      try:
-        example, num_objects = conversion.apply(record.payload)
-      except ValueError as error:
-        raise ValueError(
-          f"Record {record.number} of {conversion.source} is not one of "
-          f"{conversion.dataset}: {error}."
-        ) from error
-      file.write(record_stream.frame(example))
-      counts.append(num_objects)
-      progress.count(record.progress)
+    for example in examples:
+      file.write(record_stream.frame(example.payload))
+      counts.append(example.num_objects)
+      progress.count(example.progress)
   return _Shard(path, counts)
 
 
 def _finish(
   directory: pathlib.Path,
-  conversion: conversion_lib.Conversion,
+  conversion: Conversion,
   shards: list[_Shard],
 ) -> None:
   """Describes the data set, which makes the directory one."""
@@ -203,9 +170,4 @@ def _finish(
     {"file": shard.path.name, "num_records": len(shard.num_objects)}
     for shard in shards
   ]
-  _write_json(directory / converted.INFO_FILE, description)
-
-
-def _write_json(path: pathlib.Path, values: dict[str, Any]) -> None:
-  with whole_files.open_whole(path) as file:
-    file.write((json.dumps(values, indent=2) + "\n").encode())
+  resumable.write_json(directory / converted.INFO_FILE, description)

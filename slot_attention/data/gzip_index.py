@@ -130,6 +130,7 @@ class GzipRecordIndex:
     Raises:
       IndexError: there is no such record.
       ValueError: the file has changed since the index was made.
+      OSError: the disk does not answer.
     """
     _, number = self.locate(record)
     length = int(self.lengths[record])
@@ -137,7 +138,7 @@ class GzipRecordIndex:
     reason = "its checksum is wrong"
     try:
       content = self.points.read(self.path, int(self.offsets[record]), size)
-    except (OSError, indexed_gzip.ZranError) as error:
+    except zlib.error as error:
       content, reason = b"", str(error)
     payload, footer = content[:length], content[length:]
     if len(content) < size or _FOOTER.unpack(footer)[0] != (

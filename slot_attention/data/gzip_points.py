@@ -3,17 +3,19 @@
 A point is a place in the compressed stream and the 32 kB of content before it,
 which are all that decompression needs. They are found by `indexed_gzip`, whose
 own objects hold the content of all points, uncompressed: gigabytes for a large
-file, and as much again for each thread that reads. Here the content is kept
-compressed, and a read hands only the one point that it needs to `indexed_gzip`,
-in the format of its index files. So reads from any number of threads do not
-wait for each other.
+file, and as much again for each thread that reads; and where a file has changed
+they can read without end. Here the content is kept compressed, and a read needs
+nothing but zlib and one point. So reads from any number of threads do not wait
+for each other.
 """
 
+from collections.abc import Iterator
 import dataclasses
 import io
 import itertools
 import os
 import struct
+from typing import BinaryIO
 import zlib
 
 import indexed_gzip
@@ -34,12 +36,28 @@ POINT = np.dtype(
   ]
 )
 _WINDOW_SIZE = 1 << 15
-# Reading allocates buffers of 4 times the distance that the index claims.
-_READ_SPACING = 1 << 16
 _READ_BUFFER = 1 << 16
 # Decompressed bytes between two saves of points, which bounds the memory.
 _STEP = 1 << 29
-_BEYOND = 1 << 62
+
+# Blocks of DEFLATE without content, as bits in the order of the stream: of
+# fixed codes, and of codes of their own (RFC 1951, 3.2.7): 256 times no code in
+# two runs, one code of one bit, which ends the block, and no distance.
+_EMPTY_FIXED = [0, 1, 0] + [0] * 7
+_EMPTY_DYNAMIC = [
+  *(0, 0, 1),  # Not the last block; its kind.
+  *[0] * 10,  # 257 lengths and 1 distance.
+  *[1] * 4,  # 19 lengths of the codes of lengths, in the RFC's order.
+  *[0] * 6,
+  *(1, 0, 0),  # "Repeat no code": one bit, 0.
+  *(0, 1, 0),  # "No code": two bits, 10.
+  *[0] * 39,
+  *(0, 1, 0),  # "One bit": two bits, 11.
+  *[0] * 3,
+  *(0, 1, 1, 1, 1, 1, 1, 1),  # 138 times no code.
+  *(0, 1, 1, 0, 1, 0, 1, 1),  # 118 times.
+  *(1, 1, 1, 0, 0),  # One bit; no distance; the end.
+]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -70,19 +88,51 @@ class AccessPoints:
       The bytes; fewer at the end of the file.
 
     Raises:
-      OSError or indexed_gzip.ZranError: the file is gone, or is not the one
-        that the points belong to.
+      OSError: the file cannot be read.
+      zlib.error: it is not the one that the points belong to.
     """
     i = int(np.searchsorted(self.table["offset"], offset, side="right")) - 1
     start = int(self.window_ends[i - 1]) if i else 0
     window = self.windows[start : self.window_ends[i]].tobytes()
-    # The second one only says that the first one's part reaches that far.
-    end = np.array([(_BEYOND, _BEYOND, 0, 0)], POINT)
-    table = np.concatenate([self.table[i : i + 1], end])
-    file = _open(path, _READ_SPACING, size)
-    with file:
-      _import(file, path, _READ_SPACING, table, [window])
-      return file.pread(size, offset)
+    inflate = zlib.decompressobj(
+      -zlib.MAX_WBITS, zdict=zlib.decompress(window) if window else b""
+    )
+    skip = offset - int(self.table["offset"][i])
+    content = bytearray()
+    with open(path, "rb", buffering=0) as file:
+      for chunk in _compressed(file, self.table[i]):
+        content += inflate.decompress(chunk, skip + size - len(content))
+        if len(content) == skip + size or inflate.eof:
+          break
+    return bytes(content[skip:])
+
+
+def _compressed(file: BinaryIO, point: np.void) -> Iterator[bytes]:
+  """Yields a DEFLATE stream that begins at a point, maybe within a byte."""
+  place, bits = int(point["compressed"]), int(point["bits"])
+  file.seek(place - (bits > 0))
+  if bits and (first := file.read(1)):
+    yield _begin_within(first[0], bits)
+  while chunk := file.read(_READ_BUFFER):
+    yield chunk
+
+
+def _begin_within(byte: int, bits: int) -> bytes:
+  """Fills the bits before a point with blocks that hold nothing.
+
+  Args:
+    byte: the one in which the point lies.
+    bits: how many of it belong to the stream, 1 to 7, the upper ones.
+
+  Returns:
+    Bytes, the last of which ends as `byte` does.
+  """
+  # A block of fixed codes has 10 bits, so that an odd number needs another.
+  prefix = [] if bits % 2 == 0 else _EMPTY_DYNAMIC
+  while len(prefix) % 8 != 8 - bits:
+    prefix = prefix + _EMPTY_FIXED
+  ours = [byte >> i & 1 for i in range(8 - bits, 8)]
+  return np.packbits(prefix + ours, bitorder="little").tobytes()
 
 
 class PointFinder:
@@ -133,7 +183,7 @@ class PointFinder:
     # indexed_gzip guesses from two points how far it has to read.
     known = min(len(self._table), 2)
     windows = self._windows[len(self._windows) - known :]
-    with _open(self._path, self._spacing, _READ_BUFFER, build=True) as file:
+    with _open(self._path, self._spacing) as file:
       _import(file, self._path, self._spacing, self._table[-known:], windows)
       try:
         file.seek(target)
@@ -150,18 +200,15 @@ class PointFinder:
     return int(is_new.sum())
 
 
-def _open(
-  path: str, spacing: int, buffer_size: int, build: bool = False
-) -> indexed_gzip.IndexedGzipFile:
+def _open(path: str, spacing: int) -> indexed_gzip.IndexedGzipFile:
   return indexed_gzip.IndexedGzipFile(
     path,
-    auto_build=build,
+    auto_build=True,
     # Checked by those who read the whole file.
     skip_crc_check=True,
     spacing=spacing,
     readbuf_size=_READ_BUFFER,
-    # A read of just this size goes through no buffer.
-    buffer_size=buffer_size,
+    buffer_size=_READ_BUFFER,
   )
 
 

@@ -7,11 +7,13 @@ import itertools
 import os
 import pathlib
 import textwrap
+from typing import Any
 
 import numpy as np
 
 from slot_attention.data import converted
 from slot_attention.data import converter
+from slot_attention.data import folder_files
 from slot_attention.data import multi_object_specs
 from slot_attention.data import official_records
 from slot_attention.data import progress as progress_lib
@@ -84,15 +86,16 @@ def inspect(
       is damaged.
   """
   path = pathlib.Path(path)
-  info = converted.read_info(path)
-  if info is not None:
-    yield _inspect_converted(path, info, dataset, num_records)
+  if folder_files.is_archive(path) and path.is_file():
+    folder_files.refuse_file(path)
+  for begun in (path, *sorted(path.glob("*/"))):
+    converter.check_finished(begun)
+  directories = converted_directories(path)
+  for directory in directories:
+    info = converted.read_info(directory)
+    yield _inspect_converted(directory, info, dataset, num_records)
+  if directories:
     return
-  if (path / converter.ARGUMENTS_FILE).exists():
-    raise ValueError(
-      f"{path} is a conversion that has not come to its end; give the same "
-      "convert command again."
-    )
   files = sorted(path.rglob("*.tfrecord*")) if path.is_dir() else [path]
   if not files or not path.exists():
     raise FileNotFoundError(f"There is no TFRecord file at {path}.")
@@ -100,6 +103,14 @@ def inspect(
     report = Report(os.fspath(file), dataset)
     _scan({report.path: None}, report, _check_published, num_records)
     yield report
+
+
+def converted_directories(path: str | os.PathLike) -> list[pathlib.Path]:
+  """Returns a directory that is a converted data set, or those in it."""
+  path = pathlib.Path(path)
+  if (path / converted.INFO_FILE).is_file():
+    return [path]
+  return sorted(file.parent for file in path.glob(f"*/{converted.INFO_FILE}"))
 
 
 def _scan(
@@ -171,7 +182,7 @@ def _check_published(parsed: Mapping[str, np.ndarray], report: Report) -> None:
     return
   spec = multi_object_specs.SPECS[report.dataset]
   arrays = official_records.to_arrays(parsed, spec)
-  _count(report, official_records.count_objects(arrays, spec))
+  count_objects(report, official_records.count_objects(arrays, spec))
   entity_masks = official_records.masks(arrays, spec)
   num_masks = np.count_nonzero(entity_masks, axis=0)  # [h, w]
   report.num_overlapping += int(num_masks.max() > 1)
@@ -192,7 +203,8 @@ def _describe(
   }
 
 
-def _count(report: Report, num_objects: int) -> None:
+def count_objects(report: Any, num_objects: int) -> None:
+  """Counts a record, or an image, in the `num_objects` of a report."""
   previous = report.num_objects.get(num_objects, 0)
   report.num_objects[num_objects] = previous + 1
 
@@ -223,12 +235,13 @@ def _check_converted(
   found = {name: vector.size for name, vector in parsed.items()}
   if found != sizes:
     raise ValueError(f"its features have {found} elements instead of {sizes}")
-  num_entities = multi_object_specs.SPECS[info.dataset].num_entities
-  if parsed["segmentation"].max() >= num_entities:
-    raise ValueError(
-      f"its segmentation has label {parsed['segmentation'].max()}, but "
-      f"{info.dataset} has {num_entities} entities"
-    )
+  if info.dataset in multi_object_specs.SPECS:
+    num_entities = multi_object_specs.SPECS[info.dataset].num_entities
+    if parsed["segmentation"].max() >= num_entities:
+      raise ValueError(
+        f"its segmentation has label {parsed['segmentation'].max()}, but "
+        f"{info.dataset} has {num_entities} entities"
+      )
   num_objects = int(parsed["num_objects"][0])
   expected = info.num_objects[report.num_records : report.num_records + 1]
   if num_objects not in expected:
@@ -236,7 +249,8 @@ def _check_converted(
       f"it has num_objects={num_objects}, but {converted.NUM_OBJECTS_FILE} "
       f"says {expected.tolist()}"
     )
-  _count(report, num_objects)
+  if info.has_counts:
+    count_objects(report, num_objects)
 
 
 def format_report(report: Report) -> str:
@@ -244,7 +258,6 @@ def format_report(report: Report) -> str:
   dataset = report.dataset or "unknown: no known one has these features"
   per_record = max(report.num_records, 1)
   features = (f"{name} {text}" for name, text in report.features.items())
-  histogram = (f"{n}: {m:,}" for n, m in sorted(report.num_objects.items()))
   rows = {
     "data set": dataset + (", converted" if report.is_converted else ""),
     "records": f"{report.num_records:,}",
@@ -252,7 +265,7 @@ def format_report(report: Report) -> str:
     f"{report.file_bytes / per_record:,.0f} in the file and "
     f"{report.raw_bytes / per_record:,.0f} decompressed",
     "features": ", ".join(features),
-    "objects": "visible: records; " + ", ".join(histogram),
+    "objects": format_counts(report.num_objects, "records"),
     "masks": f"{report.num_overlapping:,} records with pixels in several, "
     f"{report.num_uncovered:,} with pixels in none",
     "wrong": report.error or "nothing",
@@ -261,7 +274,18 @@ def format_report(report: Report) -> str:
     del rows["objects"]
   if report.is_converted or report.dataset is None:
     del rows["masks"]
-  lines = [report.path]
+  return format_table(report.path, rows)
+
+
+def format_counts(num_objects: Mapping[int, int], what: str) -> str:
+  """Returns how many records, or images, have so many objects, as a text."""
+  histogram = (f"{n}: {m:,}" for n, m in sorted(num_objects.items()))
+  return f"visible: {what}; " + ", ".join(histogram)
+
+
+def format_table(title: str, rows: Mapping[str, str]) -> str:
+  """Returns a title and rows of a name and a text, whose lines are wrapped."""
+  lines = [title]
   for title, text in rows.items():
     # No line is broken within a name or a path.
     for line in textwrap.wrap(text, _WIDTH, break_long_words=False):

@@ -37,7 +37,10 @@ class Source(Protocol):
 
 
 def open_source(
-  config: ml_collections.ConfigDict, split: str, mesh: jax.sharding.Mesh
+  config: ml_collections.ConfigDict,
+  split: str,
+  mesh: jax.sharding.Mesh,
+  vit: ml_collections.ConfigDict | None = None,
 ) -> Source:
   """Opens a split of the source that `config.source` names.
 
@@ -46,12 +49,19 @@ def open_source(
     split: "train", "train_eval", "validation" or, where the source has it,
       "test".
     mesh: the devices on which batches shall lie.
+    vit: `config.model.vit`; features that were computed beforehand must be of
+      this transformer.
 
   Returns:
     The source. Batches follow the contract: `image` float32 in [-1, 1],
     `num_objects` and, where the data has masks, `segmentation`, where it has
-    properties, `target` [b, config.num_targets, 19].
+    properties, `target` [b, config.num_targets, 19]; or `features` [b, n, c]
+    float16 where config.features is "precomputed", see `data.features`.
   """
+  if config.features == "precomputed":
+    from slot_attention.data import features
+
+    return HostSource(features.open_features(config, split, vit), mesh)
   source = SOURCES[config.source](config, split, mesh)
   if config.horizontal_flip or config.grayscale:
     return augment.AugmentedSource(
@@ -148,6 +158,50 @@ def _multi_object_datasets(
   return HostSource(reader, mesh)
 
 
+def _image_folder(
+  config: ml_collections.ConfigDict, split: str, mesh: jax.sharding.Mesh
+) -> Source:
+  from slot_attention.data import image_folders
+
+  view = image_folders.View(
+    resolution=tuple(config.resolution),
+    center_crop=config.center_crop,
+    crop=tuple(config.crop),
+    interpolation=config.interpolation,
+  )
+  reader = image_folders.open_dataset(
+    dataset=config.dataset,
+    data_dir=config.data_dir,
+    split=split,
+    view=view,
+    variant=config.variant,
+    min_num_objects=config.min_num_objects,
+    max_num_objects=config.max_num_objects,
+  )
+  return HostSource(reader, mesh)
+
+
+def _movi(
+  config: ml_collections.ConfigDict, split: str, mesh: jax.sharding.Mesh
+) -> Source:
+  from slot_attention.data import movi
+
+  reader = movi.open_movi(
+    dataset=config.dataset,
+    data_dir=config.data_dir,
+    split=split,
+    view=movi.View(
+      resolution=tuple(config.resolution),
+      crop=tuple(config.crop),
+      interpolation=config.interpolation,
+    ),
+    tfds_config=config.tfds_config,
+    min_num_objects=config.min_num_objects,
+    max_num_objects=config.max_num_objects,
+  )
+  return HostSource(reader, mesh)
+
+
 def _procedural(
   config: ml_collections.ConfigDict, split: str, mesh: jax.sharding.Mesh
 ) -> Source:
@@ -158,6 +212,8 @@ def _procedural(
 
 SOURCES = {
   "clevr": _clevr,
+  "image_folder": _image_folder,
+  "movi": _movi,
   "multi_object_datasets": _multi_object_datasets,
   "procedural": _procedural,
 }

@@ -19,6 +19,13 @@ if TYPE_CHECKING:
 PROPERTIES = (("size", 2), ("material", 2), ("shape", 3), ("color", 8))
 TARGET_SIZE = 3 + sum(size for _, size in PROPERTIES) + 1
 
+# Ways of resizing that average over all pixels of a shrunk image, by
+# tensorflow's names.
+ANTIALIASED = {
+  "bilinear_antialiased": "bilinear",
+  "bicubic_antialiased": "bicubic",
+}
+
 
 @functools.cache
 def import_tensorflow() -> types.ModuleType:
@@ -93,8 +100,9 @@ def preprocess_image(
     image: [..., h, w, 3] uint8, one image or a batch.
     resolution: (height, width) of the result in pixels.
     crop: see `crop_image`; None for the whole image.
-    interpolation: "bilinear", see `resize_bilinear`, or "nearest", see
-      `resize_nearest`.
+    interpolation: "bilinear", see `resize_bilinear`; "nearest", see
+      `resize_nearest`; or a key of ANTIALIASED, which are Pillow's, and so
+      those of PyTorch's data sets.
 
   Returns:
     [..., height, width, 3] float32 in [-1, 1].
@@ -104,7 +112,12 @@ def preprocess_image(
     image = crop_image(image, crop)
   if interpolation == "nearest":
     return normalize_image(resize_nearest(image, resolution))
-  image = resize_bilinear(normalize_image(image), resolution)
+  image = normalize_image(image)
+  if interpolation in ANTIALIASED:
+    method = ANTIALIASED[interpolation]
+    image = tf.image.resize(image, resolution, method, antialias=True)
+  else:
+    image = resize_bilinear(image, resolution)
   return tf.clip_by_value(image, -1.0, 1.0)
 
 
@@ -156,6 +169,37 @@ def crop_image(
       the image.
   """
   return import_tensorflow().image.crop_to_bounding_box(image, *crop)
+
+
+def center_crop(image: "tf.Tensor", amount: float) -> "tf.Tensor":
+  """Cuts a square out of the middle of an image.
+
+  Args:
+    image: [h, w, c].
+    amount: up to 1 the side of the square by the shorter side of the image,
+      rounded down to a pixel; otherwise in pixels; 0 for the whole image.
+
+  Returns:
+    [side, side, c], half a pixel too far up and left where it must be.
+
+  Raises:
+    tf.errors.InvalidArgumentError: the image is smaller than the square.
+  """
+  if not amount:
+    return image
+  tf = import_tensorflow()
+  height, width = tf.unstack(tf.shape(image)[:2])
+  side = tf.constant(int(amount))
+  if amount <= 1:
+    shorter = tf.cast(tf.minimum(height, width), tf.float64)
+    side = tf.maximum(tf.cast(amount * shorter, tf.int32), 1)
+  tf.debugging.assert_less_equal(
+    side,
+    tf.minimum(height, width),
+    message=f"it is smaller than config.data.center_crop = {amount}",
+  )
+  top, left = (height - side) // 2, (width - side) // 2
+  return tf.image.crop_to_bounding_box(image, top, left, side, side)
 
 
 def resize_bilinear(

@@ -16,7 +16,7 @@ from slot_attention.data import record_stream
 
 _HEADER = struct.Struct("<QI")  # Length of the payload, masked CRC32C of it.
 _FOOTER = struct.Struct("<I")  # Masked CRC32C of the payload.
-_ADVICE = "copy the file again or prepare the data set again"
+ADVICE = "copy the file again or prepare the data set again"
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -69,7 +69,7 @@ class RecordIndex:
       if count != expected:
         raise ValueError(
           f"{path} has {count} records, but the data set's metadata says "
-          f"{expected}; {_ADVICE}."
+          f"{expected}; {ADVICE}."
         )
     return cls(
       paths=paths,
@@ -102,6 +102,7 @@ class RecordIndex:
       IndexError: there is no such record.
       ValueError: the file has become shorter since the index was built, or
         the record is damaged.
+      OSError: the disk does not answer.
     """
     path, number = self.locate(record)
     length, offset = int(self.lengths[record]), int(self.offsets[record])
@@ -114,14 +115,14 @@ class RecordIndex:
     if len(content) != size:
       raise ValueError(
         f"{path} ends within record {number}, but did not when it was opened; "
-        f"{_ADVICE}."
+        f"{ADVICE}."
       )
     payload = content[:length]
     checksum = record_stream.masked_crc32c(payload)
     if _FOOTER.unpack_from(content, length)[0] != checksum:
       raise ValueError(
         f"Record {number} of {path} cannot be read: the checksum of its "
-        f"{length} bytes is wrong; {_ADVICE}."
+        f"{length} bytes is wrong; {ADVICE}."
       )
     return payload
 
@@ -136,7 +137,7 @@ def _scan(path: str) -> tuple[np.ndarray, np.ndarray]:
   try:
     file = os.open(path, os.O_RDONLY)
   except FileNotFoundError as error:
-    raise FileNotFoundError(f"{path} is missing; {_ADVICE}.") from error
+    raise FileNotFoundError(f"{path} is missing; {ADVICE}.") from error
   try:
     # Without this the kernel reads 128 kB and more around every header.
     if hasattr(os, "posix_fadvise"):
@@ -149,7 +150,7 @@ def _scan(path: str) -> tuple[np.ndarray, np.ndarray]:
 def _follow_headers(file: int, path: str) -> tuple[np.ndarray, np.ndarray]:
   size = os.fstat(file).st_size
   if size == 0:
-    raise ValueError(f"{path} is empty; {_ADVICE}.")
+    raise ValueError(f"{path} is empty; {ADVICE}.")
   offsets, lengths, position = [], [], 0
   while position < size:
     header = os.pread(file, _HEADER.size, position)
@@ -169,7 +170,7 @@ def _follow_headers(file: int, path: str) -> tuple[np.ndarray, np.ndarray]:
 def _cut_off(path: str, record: int, size: int) -> str:
   return (
     f"{path} is cut off: it ends at byte {size}, within record {record}; "
-    f"{_ADVICE}."
+    f"{ADVICE}."
   )
 
 
@@ -177,9 +178,9 @@ def _damaged(path: str, record: int) -> str:
   if record == 0:
     return (
       f"{path} is not an uncompressed TFRecord file: the checksum of the "
-      f"length of record 0 is wrong; {_ADVICE}."
+      f"length of record 0 is wrong; {ADVICE}."
     )
   return (
     f"{path} is damaged: the checksum of the length of record {record} is "
-    f"wrong; {_ADVICE}."
+    f"wrong; {ADVICE}."
   )

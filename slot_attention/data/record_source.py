@@ -15,6 +15,7 @@ from typing import Protocol, TYPE_CHECKING
 import numpy as np
 
 from slot_attention.data import preprocess
+from slot_attention.data import record_retry
 
 if TYPE_CHECKING:
   import tensorflow as tf
@@ -30,11 +31,17 @@ class Index(Protocol):
   def __len__(self) -> int:
     """Returns the number of records."""
 
-  def locate(self, record: int) -> tuple[str, int]:
-    """Returns the file of a record and the record's number in that file."""
+  def locate(self, record: int) -> tuple[str, int | None]:
+    """Returns the file of a record and the record's number in that file.
+
+    The number is None where the file is the record.
+    """
 
   def read(self, record: int) -> bytes:
-    """Returns a record; a ValueError says which one cannot be read."""
+    """Returns a record; a ValueError says which one cannot be read.
+
+    An OSError that may pass is raised as it is, and the record read again.
+    """
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -163,7 +170,11 @@ class RecordSource:
         batch = next(batches, None)
       except tf.errors.OpError as error:
         self._raise_for_record(numbers_of(i))
-        raise error  # All records are fine on their own: not about the data.
+        reason = str(error.message).strip().partition("\n")[0]
+        raise RuntimeError(
+          f"A batch could not be read ({reason}), though all of its records "
+          "can be read now; run the same command again."
+        ) from error
       if batch is None:
         return
       yield batch
@@ -172,15 +183,16 @@ class RecordSource:
     """Raises the error of the first of these records that has one."""
     tf = preprocess.import_tensorflow()
     for number in numbers:
-      record = self.index.read(number)
+      record = _read(self.index, number)
       try:
         self.decode(tf.constant([record] if self.batched else record))
       except (tf.errors.OpError, ValueError) as error:
         path, place = self.index.locate(number)
+        name = path if place is None else f"Record {place} of {path}"
         reason = str(getattr(error, "message", error)).strip().split("\n")[0]
         raise ValueError(
-          f"Record {place} of {path} cannot be decoded ({reason}); copy the "
-          "file again or prepare the data set again."
+          f"{name} cannot be decoded ({reason}); copy the file again or "
+          "prepare the data set again."
         ) from error
 
   def _empty_batch(self) -> Batch:
@@ -215,7 +227,7 @@ def map_records(
     # Arrays of numpy's own type of strings would lose zeros at their ends.
     records = np.empty(numbers.shape, object)
     for place, number in np.ndenumerate(numbers):
-      records[place] = index.read(number)
+      records[place] = _read(index, int(number))
     return records
 
   def read_and_decode(numbers: "tf.Tensor") -> dict[str, "tf.Tensor"]:
@@ -225,6 +237,12 @@ def map_records(
   return numbers.map(
     read_and_decode, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True
   )
+
+
+def _read(index: Index, record: int) -> bytes:
+  path, place = index.locate(record)
+  name = path if place is None else f"Record {place} of {path}"
+  return record_retry.retry(lambda: index.read(record), name)
 
 
 def shuffle(
@@ -258,7 +276,7 @@ def shuffle(
 
 def _pad(batch: Batch, size: int) -> Batch:
   """Fills a batch up with zeros and adds `valid` [size] bool."""
-  count = len(batch["image"])
+  count = len(next(iter(batch.values())))
   padded = {
     key: np.concatenate(
       [value, np.zeros((size - count, *value.shape[1:]), value.dtype)]

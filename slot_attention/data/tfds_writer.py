@@ -38,6 +38,7 @@ def write_tfds_directory(
   features: "tfds.features.FeaturesDict",
   splits: Mapping[str, Split],
   examples_per_shard: int = 1000,
+  description: str = "",
 ) -> pathlib.Path:
   """Writes a data set as `tfds.load(name, data_dir=data_dir)` expects it.
 
@@ -52,6 +53,7 @@ def write_tfds_directory(
       are `tfds.builder(...).info.features`.
     splits: the examples by split; splits without examples are left out.
     examples_per_shard: largest number of examples in a file.
+    description: what the data set's metadata say that it is.
 
   Returns:
     The directory, data_dir/name.
@@ -69,7 +71,8 @@ def write_tfds_directory(
   temporary = target.with_name(_INCOMPLETE + target.name)
   temporary.mkdir(parents=True)
   try:
-    _write_splits(temporary, name, features, splits, examples_per_shard)
+    infos = _write_splits(temporary, name, features, splits, examples_per_shard)
+    _write_metadata(temporary, name, features, infos, description)
     if target.exists():
       target.rmdir()  # It is empty: check_target saw to that.
     temporary.rename(target)
@@ -100,8 +103,8 @@ def _write_splits(
   features: "tfds.features.FeaturesDict",
   splits: Mapping[str, Split],
   examples_per_shard: int,
-) -> None:
-  """Writes the files of all splits, then the metadata."""
+) -> list["tfds.core.SplitInfo"]:
+  """Writes the files of all splits."""
   preprocess.import_tensorflow()
   import tensorflow_datasets as tfds
   from tensorflow_datasets.core import example_serializer
@@ -134,12 +137,25 @@ def _write_splits(
         filename_template=template,
       )
     )
+  return infos
+
+
+def _write_metadata(
+  directory: pathlib.Path,
+  name: str,
+  features: "tfds.features.FeaturesDict",
+  infos: list["tfds.core.SplitInfo"],
+  description: str,
+) -> None:
+  import tensorflow_datasets as tfds
+
   tfds.folder_dataset.write_metadata(
     data_dir=directory,
     features=features,
     split_infos=infos,
     version=name.split("/")[-1],
     check_data=True,  # Reads one example.
+    description=description,
   )
 
 

@@ -12,12 +12,12 @@ import functools
 import numpy as np
 
 # Wire types: how the value of a field is stored.
-_VARINT, _FIXED64, _DELIMITED, _FIXED32 = 0, 1, 2, 5
+_VARINT, _FIXED64, DELIMITED, _FIXED32 = 0, 1, 2, 5
 _FIXED_SIZES = {_FIXED64: 8, _FIXED32: 4}
 # Fields of Feature: which kind of list it is.
 _BYTES_LIST, _FLOAT_LIST, _INT64_LIST = 1, 2, 3
 # An element of a list of one-byte strings: tag of field 1, length 1, the byte.
-_ELEMENT = np.array([1 << 3 | _DELIMITED, 1, 0], np.uint8)
+_ELEMENT = np.array([1 << 3 | DELIMITED, 1, 0], np.uint8)
 
 
 def parse_example(
@@ -45,7 +45,7 @@ def parse_example(
       for entry in _messages(features_message, 1):
         name, feature = _parse_entry(entry)
         if names is None or name in names:
-          features[name] = _parse_feature(feature)
+          features[name] = parse_feature(feature)
   except ValueError as error:
     raise ValueError(f"This is no whole tf.Example: {error}") from error
   return features
@@ -76,14 +76,16 @@ def _fields(data: memoryview) -> Iterator[tuple[int, int, int | memoryview]]:
   """Yields number, wire type and value of the fields of a message."""
   position = 0
   while position < len(data):
-    tag, position = _parse_varint(data, position)
+    tag, position = parse_varint(data, position)
     number, wire_type = tag >> 3, tag & 7
+    if not 0 < number < 1 << 29:
+      raise ValueError(f"no tf.Example has a field of number {number}.")
     if wire_type == _VARINT:
-      value, position = _parse_varint(data, position)
+      value, position = parse_varint(data, position)
       yield number, wire_type, value
       continue
-    if wire_type == _DELIMITED:
-      size, position = _parse_varint(data, position)
+    if wire_type == DELIMITED:
+      size, position = parse_varint(data, position)
     elif wire_type in _FIXED_SIZES:
       size = _FIXED_SIZES[wire_type]
     else:
@@ -101,10 +103,10 @@ def _messages(data: memoryview, number: int) -> Iterator[memoryview]:
   """Yields the parts of a message that have a field number; skips others."""
   for found, wire_type, value in _fields(data):
     if found == number:
-      if wire_type != _DELIMITED:
+      if wire_type != DELIMITED:
         raise ValueError(
           f"field {number} of a part of the tf.Example has wire type "
-          f"{wire_type} instead of {_DELIMITED}."
+          f"{wire_type} instead of {DELIMITED}."
         )
       yield value
 
@@ -113,21 +115,28 @@ def _parse_entry(entry: memoryview) -> tuple[str, memoryview]:
   """Returns the name of a feature and its message."""
   name, feature = b"", memoryview(b"")  # As when protocol buffers lack them.
   for number, wire_type, value in _fields(entry):
-    if wire_type == _DELIMITED and number == 1:
+    if wire_type == DELIMITED and number == 1:
       name = bytes(value)
-    elif wire_type == _DELIMITED and number == 2:
-      feature = value
+    elif wire_type == DELIMITED and number == 2:
+      feature = _merge(feature, value)
   try:
     return name.decode(), feature
   except UnicodeDecodeError as error:
     raise ValueError(f"the name of a feature is {name!r}.") from error
 
 
-def _parse_feature(feature: memoryview) -> np.ndarray:
+def _merge(first: memoryview, second: memoryview) -> memoryview:
+  """Protocol buffers put two messages of one field together like this."""
+  return memoryview(bytes(first) + bytes(second)) if len(first) else second
+
+
+def parse_feature(feature: memoryview) -> np.ndarray:
+  """Parses the value of a feature, see `parse_example`."""
   kind, values = _BYTES_LIST, memoryview(b"")
   for number, wire_type, value in _fields(feature):
-    if wire_type == _DELIMITED and number in _PARSERS:
-      kind, values = number, value
+    if wire_type == DELIMITED and number in _PARSERS:
+      values = _merge(values, value) if number == kind else value
+      kind = number
   return _PARSERS[kind](values)
 
 
@@ -156,7 +165,7 @@ def _element_pattern(count: int) -> tuple[np.ndarray, np.ndarray]:
 def _parse_float_list(values: memoryview) -> np.ndarray:
   parts = []
   for number, wire_type, value in _fields(values):
-    if number != 1 or wire_type not in (_DELIMITED, _FIXED32):
+    if number != 1 or wire_type not in (DELIMITED, _FIXED32):
       continue
     if len(value) % 4:
       raise ValueError(f"{len(value)} bytes are no list of float32.")
@@ -169,10 +178,10 @@ def _parse_int64_list(values: memoryview) -> np.ndarray:
   for number, wire_type, value in _fields(values):
     if number == 1 and wire_type == _VARINT:
       integers.append(value)
-    elif number == 1 and wire_type == _DELIMITED:
+    elif number == 1 and wire_type == DELIMITED:
       position = 0
       while position < len(value):
-        integer, position = _parse_varint(value, position)
+        integer, position = parse_varint(value, position)
         integers.append(integer)
   # Two's complement, as varints know no sign.
   return np.array(integers, np.uint64).astype(np.int64)
@@ -185,8 +194,12 @@ _PARSERS = {
 }
 
 
-def _parse_varint(data: memoryview, position: int) -> tuple[int, int]:
-  """Returns an integer of 7 bits a byte and the position after it."""
+def parse_varint(data: memoryview, position: int) -> tuple[int, int]:
+  """Returns an integer of 7 bits a byte and the position after it.
+
+  Raises:
+    ValueError: the data end within the integer, or it is too long.
+  """
   value = 0
   for shift in range(0, 70, 7):
     if position >= len(data):
@@ -209,7 +222,7 @@ def _encode_varint(value: int) -> bytes:
 
 
 def _delimited(number: int, payload: bytes) -> bytes:
-  tag = _encode_varint(number << 3 | _DELIMITED)
+  tag = _encode_varint(number << 3 | DELIMITED)
   return tag + _encode_varint(len(payload)) + payload
 
 

@@ -143,6 +143,35 @@ def both_indices(
   }
 
 
+def attention_indices(
+  segmentation: jax.Array, attention: jax.Array, num_objects: int
+) -> dict[str, jax.Array]:
+  """Scores attention maps as a segmentation (Slot Attention, section 4.2).
+
+  Args:
+    segmentation: [b, h, w] int, 0 background, 1 to num_objects the objects; of
+      each cell of the attention's grid the first pixel counts.
+    attention: [b, k, h', w'].
+    num_objects: Highest id that can occur, static.
+
+  Returns:
+    `ari` and `ari_fg` of `both_indices`.
+  """
+  b, k, *grid = attention.shape
+  rows, columns = (
+    jnp.arange(small) * full // small
+    for small, full in zip(grid, segmentation.shape[1:], strict=True)
+  )
+  true_ids = segmentation[:, rows[:, None], columns[None, :]]  # [b, h', w']
+  predicted_ids = jnp.argmax(attention, axis=1)  # [b, h', w']
+  return both_indices(
+    true_ids.reshape(b, -1),  # [b, h', w'] -> [b, n]
+    predicted_ids.reshape(b, -1),
+    num_objects,
+    k,
+  )
+
+
 def contingency(
   true_ids: jax.Array,
   predicted_ids: jax.Array,

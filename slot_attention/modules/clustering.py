@@ -68,7 +68,7 @@ class SoftKMeans(nn.Module):
       attention = nn.softmax(logits, axis=1)  # Over slots.
       weights = attention + self.epsilon
       weights = weights / jnp.sum(weights, axis=-1, keepdims=True)
-      means = mixture.weighted_mean(weights, inputs, self.dtype)
+      means = iteration.weigh(weights, inputs, self.dtype)
       return means, attention, means
 
     attention, slots = iteration.refine(
@@ -148,7 +148,7 @@ class GaussianMixture(nn.Module):
     )
     log_weights, log_shares = mixture.log_weights(log_gammas)
     weights = jnp.exp(log_weights)
-    means = mixture.weighted_mean(weights, inputs, self.dtype)
+    means = iteration.weigh(weights, inputs, self.dtype)
     variances = mixture.weighted_variance(weights, inputs, means)
     log_sigmas = 0.5 * jnp.log(variances + self.epsilon)
     components = mixture.Components(means, log_sigmas, log_shares)

@@ -109,3 +109,40 @@ class ImageTokens(nn.Module):
     x = mlp.layer_norm("layer_norm", self.layer_norm_epsilon)(x)
     width = self.channels[-1]
     return mlp.MLP(width, width, self.dtype, name="mlp")(x)
+
+
+class FeatureTokens(nn.Module):
+  """LayerNorm and MLP on features of another network (DINOSAUR).
+
+  There are no positions: the features know theirs. Weights start as PyTorch's.
+
+  Attributes:
+    width: c' of the slot module's inputs.
+    dtype: type of matrix products; LayerNorm is float32.
+    layer_norm_epsilon: PyTorch's.
+  """
+
+  width: int = 128
+  dtype: jnp.dtype = jnp.float32
+  layer_norm_epsilon: float = 1e-5
+
+  @nn.compact
+  def __call__(self, features: jax.Array) -> jax.Array:
+    """[b, n, c] -> [b, n, c']."""
+    x = mlp.layer_norm("layer_norm", self.layer_norm_epsilon)(features)
+    return _TorchMLP(self.width, self.dtype, name="mlp")(x)
+
+
+class _TorchMLP(nn.Module):
+  """Dense, ReLU, Dense; the hidden layer is as wide as the input."""
+
+  output_size: int
+  dtype: jnp.dtype
+
+  @nn.compact
+  def __call__(self, inputs: jax.Array) -> jax.Array:
+    width = inputs.shape[-1]
+    x = mlp.torch_dense(width, width, self.dtype, "dense_0")(inputs)
+    return mlp.torch_dense(width, self.output_size, self.dtype, "dense_1")(
+      nn.relu(x)
+    )

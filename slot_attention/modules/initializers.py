@@ -8,6 +8,20 @@ import jax.numpy as jnp
 # Dense and Conv is lecun_normal.
 kernel_init = nn.initializers.glorot_uniform()
 
+# PyTorch's default for linear layers: both in +-1 / sqrt(fan_in).
+torch_kernel_init = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
+
+
+def symmetric_uniform(bound: float) -> nn.initializers.Initializer:
+  """Returns an initialiser that draws from U(-bound, bound)."""
+  return lambda key, shape, dtype=jnp.float32: jax.random.uniform(
+    key, shape, dtype, -bound, bound
+  )
+
+
+# PyTorch's kaiming_uniform: of layers before a ReLU in SLATE's code.
+relu_kernel_init = nn.initializers.he_uniform()
+
 
 class GaussianInitializer(nn.Module):
   """Draws slots from one Gaussian shared by all of them (Algorithm 1, line 2).
@@ -23,12 +37,15 @@ class GaussianInitializer(nn.Module):
       original draws around 0. Below 0 the slots start more alike, so that less
       noise reaches a small model's predictions early on.
     per_slot: whether each slot has its own Gaussian (paper A, Figure 9).
+    torch_init: whether the Gaussian's parameters start within PyTorch's Glorot
+      bound, which is smaller (paper C).
   """
 
   num_slots: int
   slot_size: int
   log_sigma_offset: float = 0.0
   per_slot: bool = False
+  torch_init: bool = False
 
   @nn.compact
   def __call__(
@@ -80,11 +97,14 @@ class GaussianInitializer(nn.Module):
   def _learned(self) -> tuple[jax.Array, jax.Array]:
     """Returns mu and log sigma, both [1, 1 or k, d]."""
     # Glorot over [1, 1, d]: fan_in 1, fan_out d, U(-.304, .304) at d = 64.
+    # PyTorch takes d for both: U(-.217, .217).
     shape = (1, self.num_slots if self.per_slot else 1, self.slot_size)
-    mu = self.param("mu", kernel_init, shape)
+    bound = (3.0 / self.slot_size) ** 0.5
+    init = symmetric_uniform(bound) if self.torch_init else kernel_init
+    mu = self.param("mu", init, shape)
     log_sigma = self.param(
       "log_sigma",
-      lambda key, shape: kernel_init(key, shape) + self.log_sigma_offset,
+      lambda key, shape: init(key, shape) + self.log_sigma_offset,
       shape,
     )
     return mu, log_sigma

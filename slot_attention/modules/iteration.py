@@ -1,4 +1,4 @@
-"""The loop that all iterative slot modules share."""
+"""The loop and the weighing that all iterative slot modules share."""
 
 from collections.abc import Callable
 from typing import Any
@@ -44,4 +44,25 @@ def refine(
   return (
     jnp.stack(attention_per_iteration, axis=1),
     jnp.stack(slots_per_iteration, axis=1),
+  )
+
+
+def weigh(
+  weights: jax.Array, values: jax.Array, dtype: jnp.dtype = jnp.float32
+) -> jax.Array:
+  """Computes sum_n w v: updates, or means if weights sum to one over n.
+
+  Args:
+    weights: [b, k, n].
+    values: [b, n, d].
+    dtype: type of the factors; sums are float32.
+
+  Returns:
+    [b, k, d] float32.
+  """
+  return jnp.einsum(
+    "bkn,bnd->bkd",
+    weights.astype(dtype),
+    values.astype(dtype),
+    preferred_element_type=jnp.float32,
   )

@@ -111,27 +111,6 @@ def log_weights(log_gammas: jax.Array) -> tuple[jax.Array, jax.Array]:
   return log_gammas - _over_inputs(totals, log_gammas), log_shares
 
 
-def weighted_mean(
-  weights: jax.Array, values: jax.Array, dtype: jnp.dtype = jnp.float32
-) -> jax.Array:
-  """Computes sum_n w v (Algorithm 1, line 6).
-
-  Args:
-    weights: [b, k, n], summing to one over n.
-    values: [b, n, d].
-    dtype: type of the factors; sums are float32.
-
-  Returns:
-    [b, k, d] float32.
-  """
-  return jnp.einsum(
-    "bkn,bnd->bkd",
-    weights.astype(dtype),
-    values.astype(dtype),
-    preferred_element_type=jnp.float32,
-  )
-
-
 def weighted_variance(
   weights: jax.Array, values: jax.Array, centers: jax.Array
 ) -> jax.Array:

@@ -220,7 +220,7 @@ class _Iteration(nn.Module):
     log_weights, log_shares = mixture.log_weights(log_gammas)
     weights = jnp.exp(log_weights)
     state = normalized if options.norm_slots == "state" else components
-    means = mixture.weighted_mean(weights, values, self.dtype)
+    means = iteration.weigh(weights, values, self.dtype)
     means = gru.GRUCell(self.dtype, name="gru")(state.mean, means)
     means = means + self._residual(means)
     variances = mixture.weighted_variance(weights, values, means)

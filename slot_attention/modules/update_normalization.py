@@ -10,6 +10,8 @@ from flax import linen as nn
 import jax
 import jax.numpy as jnp
 
+from slot_attention.modules import iteration
+
 # Of paper C's code; the paper does not state them.
 _VARIANCE_EPSILON = 1e-5
 _MOMENTUM = 0.9
@@ -55,12 +57,7 @@ class UpdateNormalization(nn.Module):
 
   def weigh(self, weights: jax.Array, values: jax.Array) -> jax.Array:
     """Returns sum_n weights [b, k, n] values [b, n, d], [b, k, d] float32."""
-    return jnp.einsum(
-      "bkn,bnd->bkd",
-      weights.astype(self.dtype),
-      values.astype(self.dtype),
-      preferred_element_type=jnp.float32,
-    )
+    return iteration.weigh(weights, values, self.dtype)
 
 
 class WeightedMean(UpdateNormalization):

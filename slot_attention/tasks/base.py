@@ -21,6 +21,8 @@ from slot_attention.tasks import slots as slots_lib
 Batch = Mapping[str, jax.Array]
 Rngs = Mapping[str, jax.Array]
 
+_MAX_ENTITIES = 10  # Objects of the Multi-Object Datasets, at most.
+
 
 class Task(Protocol):
   """The protocol; letters as in the contracts: b batch, k slots, t iterations.
@@ -32,6 +34,20 @@ class Task(Protocol):
 
   def init(self, key: jax.Array) -> dict[str, Any]:
     """Returns the model's variables: {"params": ..., other collections}."""
+
+  def load_frozen(self, needs_images: bool = False) -> dict[str, Any]:
+    """Returns variables that are not trained: {"frozen": ...}, or nothing.
+
+    Args:
+      needs_images: whether the model will see images even if the config's
+        batches hold something else.
+    """
+
+  def frozen_shapes(self) -> dict[str, Any]:
+    """Returns the shapes of `load_frozen`'s arrays, without loading them."""
+
+  def observed(self, batch: Batch) -> jax.Array:
+    """Returns what of a batch `encode` and `predict` take: the images."""
 
   def loss(
     self,
@@ -152,9 +168,7 @@ class SlotModel(nn.Module):
       "slots_per_iteration": output.slots_per_iteration,
     }
 
-  def read_out(
-    self, output: slot_attention.SlotOutput
-  ) -> dict[str, jax.Array]:
+  def read_out(self, output: slot_attention.SlotOutput) -> dict[str, jax.Array]:
     """Returns what the task wants to know of the slots."""
     raise NotImplementedError
 
@@ -198,6 +212,19 @@ class SlotTask:
     """Returns the model's variables."""
     images = jnp.zeros((1, *self.config.data.resolution, 3))
     return self.model.init({"params": key, "slots": key}, images)
+
+  def load_frozen(self, needs_images: bool = False) -> dict[str, Any]:
+    """Returns nothing: all variables are trained; see `Task.load_frozen`."""
+    del needs_images
+    return {}
+
+  def frozen_shapes(self) -> dict[str, Any]:
+    """Returns nothing; see `Task.frozen_shapes`."""
+    return {}
+
+  def observed(self, batch: Batch) -> jax.Array:
+    """Returns the images [b, h, w, 3]; see `Task.observed`."""
+    return batch["image"]
 
   def apply_train(
     self, variables: Mapping[str, Any], images: jax.Array, rngs: Rngs
@@ -247,8 +274,47 @@ class SlotTask:
     """Says whether slots lie idle or ignore the image; see `Task.warnings`."""
     return health.warnings(scalars, self.config.model.num_slots)
 
+  def examples(
+    self, outputs: Mapping[str, np.ndarray], batch: Mapping[str, np.ndarray]
+  ) -> list[dict[str, np.ndarray]]:
+    """Returns outputs and batch example by example, with `attention_maps`."""
+    maps = {"attention_maps": self.attention_maps(outputs["attention"])}
+    rows = dict(batch) | dict(outputs) | maps
+    return [
+      {name: values[i] for name, values in rows.items()}
+      for i in range(len(rows["image"]))
+    ]
+
+  def max_id(self) -> int:
+    """Returns the largest segment id that the metrics count.
+
+    Ids are as in the source: a scene of few objects may hold the largest.
+    """
+    data = self.config.data
+    return max(_MAX_ENTITIES, data.num_targets, data.max_num_objects)
+
   def attention_maps(self, attention: np.ndarray) -> np.ndarray:
     """Lays attention out on the encoder's grid: [..., n] -> [..., h', w']."""
     return attention.reshape(
       *attention.shape[:-1], *slots_lib.encoder_grid(self.config)
+    )
+
+
+def require_known_ids(outputs: Mapping[str, np.ndarray], max_id: int) -> None:
+  """Raises if a segmentation holds a larger id than the metrics count.
+
+  Args:
+    outputs: [n] each, of `eval_step`; `ari`, where there are masks, is defined
+      for every image whose ids are in range.
+    max_id: the largest id.
+
+  Raises:
+    ValueError: it is not, for some image.
+  """
+  out_of_range = np.isnan(outputs.get("ari", 0.0)).sum()
+  if out_of_range:
+    raise ValueError(
+      f"The segmentations of {out_of_range} images hold ids above {max_id}, "
+      "which no metric counts; set config.data.num_targets to the largest id "
+      "of the data."
     )

@@ -21,7 +21,6 @@ from slot_attention.modules import slot_attention
 from slot_attention.tasks import base
 from slot_attention.tasks import slots as slots_lib
 
-_MAX_ENTITIES = 10  # Objects of the Multi-Object Datasets, at most.
 # Not defined for images without objects, and for an image on its own.
 _MAY_BE_UNDEFINED = ("mbo", "miou", "mask_similarity")
 
@@ -35,9 +34,7 @@ class SlotAttentionAutoEncoder(base.SlotModel):
 
   decoder: nn.Module
 
-  def read_out(
-    self, output: slot_attention.SlotOutput
-  ) -> dict[str, jax.Array]:
+  def read_out(self, output: slot_attention.SlotOutput) -> dict[str, jax.Array]:
     """Draws the slots of the last iteration, see `decode`."""
     return self.decode(output.slots)
 
@@ -128,7 +125,7 @@ class ObjectDiscovery(base.SlotTask):
     } | health.slot_health(labels, k, batch["valid"])
     if "segmentation" in batch:
       true_ids = batch["segmentation"].reshape(b, -1)  # [b, h, w] -> [b, h * w]
-      ids = (true_ids, labels, self._max_id(), k)
+      ids = (true_ids, labels, self.max_id(), k)
       result |= ari.both_indices(*ids) | segmentation.overlaps(*ids)
     return result
 
@@ -147,14 +144,7 @@ class ObjectDiscovery(base.SlotTask):
     Raises:
       ValueError: a segmentation holds a larger id than the metrics count.
     """
-    # The index is defined for every image whose ids are in range.
-    out_of_range = np.isnan(outputs.get("ari", 0.0)).sum()
-    if out_of_range:
-      raise ValueError(
-        f"The segmentations of {out_of_range} images hold ids above "
-        f"{self._max_id()}, which no metric counts; set config.data.num_targets"
-        " to the largest id of the data."
-      )
+    base.require_known_ids(outputs, self.max_id())
     scalars = {"loss": float(np.mean(outputs["mse"]))}
     for name, rows in outputs.items():
       undefined = np.isnan(rows) & (name in _MAY_BE_UNDEFINED)
@@ -182,7 +172,7 @@ class ObjectDiscovery(base.SlotTask):
     self, outputs: Mapping[str, np.ndarray], batch: Mapping[str, np.ndarray]
   ) -> dict[str, list[np.ndarray]]:
     """Draws Figures 3a, 3b and 3c; see `slot_figures`."""
-    examples = self._examples(outputs, batch)
+    examples = self.examples(outputs, batch)
     return {
       "slots": [slot_figures.decomposition(example) for example in examples],
       "attention": [
@@ -199,23 +189,5 @@ class ObjectDiscovery(base.SlotTask):
   ) -> list[scene_views.Scene]:
     """Lays examples out for animations and pages; see `base.Task`."""
     return [
-      slot_figures.scene(example) for example in self._examples(outputs, batch)
+      slot_figures.scene(example) for example in self.examples(outputs, batch)
     ]
-
-  def _examples(
-    self, outputs: Mapping[str, np.ndarray], batch: Mapping[str, np.ndarray]
-  ) -> list[slot_figures.Example]:
-    maps = {"attention_maps": self.attention_maps(outputs["attention"])}
-    rows = dict(batch) | dict(outputs) | maps
-    return [
-      {name: values[i] for name, values in rows.items()}
-      for i in range(len(rows["image"]))
-    ]
-
-  def _max_id(self) -> int:
-    """Returns the largest segment id that the metrics count.
-
-    Ids are as in the source: a scene of few objects may hold the largest.
-    """
-    data = self.config.data
-    return max(_MAX_ENTITIES, data.num_targets, data.max_num_objects)

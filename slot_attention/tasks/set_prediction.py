@@ -38,9 +38,7 @@ class SetPredictionModel(base.SlotModel):
   head_hidden_size: int = 64
   dtype: jnp.dtype = jnp.float32
 
-  def read_out(
-    self, output: slot_attention.SlotOutput
-  ) -> dict[str, jax.Array]:
+  def read_out(self, output: slot_attention.SlotOutput) -> dict[str, jax.Array]:
     """Predicts a set of objects at every iteration.
 
     Args:
@@ -179,7 +177,7 @@ class SetPrediction(base.SlotTask):
     num_slots = outputs["attention"].shape[2]
     result |= health.slot_health(labels, num_slots, batch["valid"])
     if "segmentation" in batch:
-      result |= _attention_ari(
+      result |= ari.attention_indices(
         batch["segmentation"],
         self.attention_maps(outputs["attention"][:, -1]),
         batch["target"].shape[1],
@@ -255,31 +253,3 @@ def _rescale(objects: jax.Array, low: float, scale: float) -> jax.Array:
   first = average_precision.COORDINATES.stop
   coordinates = objects[..., :first] * (1.0 - low) + low
   return jnp.concatenate([coordinates * scale, objects[..., first:]], axis=-1)
-
-
-def _attention_ari(
-  segmentation: jax.Array, attention: jax.Array, num_objects: int
-) -> dict[str, jax.Array]:
-  """Scores the last attention maps as a segmentation (paper A, section 4.2).
-
-  Args:
-    segmentation: [b, h, w] int32, 0 = background.
-    attention: [b, k, h', w'].
-    num_objects: o, the largest id.
-
-  Returns:
-    `ari` over all pixels and `ari_fg` over the objects' pixels, both [b].
-  """
-  b, k, *grid = attention.shape
-  rows, columns = (
-    jnp.arange(small) * full // small
-    for small, full in zip(grid, segmentation.shape[1:], strict=True)
-  )
-  true_ids = segmentation[:, rows[:, None], columns[None, :]]  # [b, h', w']
-  predicted_ids = jnp.argmax(attention, axis=1)  # [b, h', w']
-  return ari.both_indices(
-    true_ids.reshape(b, -1),  # [b, h', w'] -> [b, n]
-    predicted_ids.reshape(b, -1),
-    num_objects,
-    k,
-  )

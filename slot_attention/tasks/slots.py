@@ -4,12 +4,14 @@
 takes: a new one is a line here.
 """
 
+import dataclasses
 import math
 
 from flax import linen as nn
 import jax.numpy as jnp
 import ml_collections
 
+from slot_attention import features
 from slot_attention.modules import clustering
 from slot_attention.modules import encoders
 from slot_attention.modules import initializers
@@ -54,6 +56,8 @@ def compute_dtype(config: ml_collections.ConfigDict) -> jnp.dtype:
 
 def encoder_grid(config: ml_collections.ConfigDict) -> tuple[int, int]:
   """Returns (h', w'), the resolution of the encoder's features."""
+  if config.task == "dinosaur":
+    return features.grid(config.model.vit)
   stride = math.prod(config.model.encoder_strides)
   height, width = config.data.resolution
   return -(-height // stride), -(-width // stride)
@@ -68,6 +72,7 @@ def _initializer(config: ml_collections.ConfigDict) -> nn.Module:
     _state_size(config),
     model.log_sigma_offset,
     model.slot_initialization == "per_slot",
+    model.torch_slots,
   )
 
 
@@ -88,12 +93,10 @@ def _slot_attention(config: ml_collections.ConfigDict) -> nn.Module:
     num_train_slots=model.num_slots,
     layer_norm_epsilon=model.layer_norm_epsilon,
     ablations=slot_attention.Ablations(
-      softmax_axis=model.softmax_axis,
-      temperature=model.temperature,
-      epsilon_placement=model.epsilon_placement,
-      use_gru=model.use_gru,
-      use_mlp=model.use_mlp,
-      use_layer_norm=model.use_layer_norm,
+      **{
+        field.name: model[field.name]
+        for field in dataclasses.fields(slot_attention.Ablations)
+      }
     ),
     gradient=model.gradient,
     remat=model.remat,

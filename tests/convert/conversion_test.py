@@ -10,6 +10,7 @@ from configs import clevr_set_prediction
 import slot_attention
 from slot_attention import configuration
 from slot_attention import evaluate
+from slot_attention import run_files
 from slot_attention import train
 from slot_attention.convert import conversion
 from slot_attention.convert import google_tf
@@ -59,7 +60,7 @@ def test_a_converted_run_predicts_what_the_original_does(checkpoint, tmp_path):
   config = _config()
   config.model.epsilon = 1e-3  # Not the original's.
   assert conversion.convert("google_tf", checkpoint, config, str(tmp_path)) == 7
-  assert train.read_config(str(tmp_path)).model.epsilon == 1e-8
+  assert run_files.read_config(str(tmp_path)).model.epsilon == 1e-8
   forward = np.load(DATA / "google_tf_set_prediction_forward.npz")
   predictor = slot_attention.load(str(tmp_path))
   assert predictor.step == 7
@@ -133,6 +134,6 @@ def test_checkpoints_that_do_not_fit(checkpoint, tmp_path):
 
 
 def test_a_run_is_not_overwritten(tmp_path):
-  (tmp_path / train.CONFIG_FILE).write_text("{}")
+  (tmp_path / run_files.CONFIG_FILE).write_text("{}")
   with pytest.raises(ValueError, match="already holds a run"):
     conversion.convert("google_tf", "none", _config(), str(tmp_path))

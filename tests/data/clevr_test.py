@@ -13,7 +13,7 @@ from slot_attention.data import tfds_writer
 tf = pytest.importorskip("tensorflow")
 tfds = pytest.importorskip("tensorflow_datasets")
 
-HEIGHT, WIDTH = 24, 36  # Of the stored images; see conftest.py.
+HEIGHT, WIDTH = 24, 36  # Of the stored images; see clevr_files.py.
 ALL_ROWS = slice(0, None)
 
 

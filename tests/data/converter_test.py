@@ -304,7 +304,7 @@ def test_full_disk(tmp_path, tetrominoes):
 def test_two_conversions_to_one_directory(tmp_path, tetrominoes):
   descriptor = os.open(tmp_path, os.O_RDONLY)
   fcntl.flock(descriptor, fcntl.LOCK_EX)
-  with pytest.raises(FileExistsError, match="Another process is converting to"):
+  with pytest.raises(FileExistsError, match="Another process is writing to"):
     convert(tetrominoes, tmp_path)
   os.close(descriptor)
   convert(tetrominoes, tmp_path)

@@ -2,6 +2,7 @@ import json
 import subprocess
 import sys
 
+import image_trees
 import made_up_records
 import pytest
 
@@ -68,7 +69,8 @@ def test_unknown_subcommand(tmp_path):
   process = run("genrate", f"--output={tmp_path}")
   assert process.returncode == 1
   assert process.stderr.strip().endswith(
-    "Give one of the subcommands convert, generate, inspect, not genrate."
+    "Give one of the subcommands convert, features, generate, inspect, not "
+    "genrate."
   )
 
 
@@ -144,3 +146,26 @@ def test_inspects(tmp_path):
 )
 def test_wrong_command_lines(arguments, message):
   assert last_error(*arguments) == message
+
+
+def test_folders_of_images(tmp_path):
+  root = image_trees.clevrtex(tmp_path / "source", count=10)
+  process = succeed("inspect", "--dataset=clevrtex", f"--input={root}")
+  assert "validation of clevrtex" in process.stdout
+  output = tmp_path / "out"
+  succeed(
+    "convert",
+    "--dataset=clevrtex",
+    f"--input={root}",
+    f"--output={output}",
+    "--resolution=16,24",
+    "--center_crop=0.8",
+    "--interpolation=bicubic_antialiased",
+  )
+  info = converted.read_info(output / "train")
+  assert (info.resolution, info.center_crop) == ((16, 24), 0.8)
+  assert info.interpolation == "bicubic_antialiased"
+  process = succeed("inspect", "--dataset=clevrtex", f"--input={output}")
+  assert process.stdout.count("nothing") == 3
+  sentence = last_error("inspect", f"--input={root / 'x.zip'}")
+  assert "There is no TFRecord file" in sentence

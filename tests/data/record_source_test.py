@@ -1,11 +1,14 @@
 import dataclasses
+import errno
 import itertools
+import os
 import time
 
 import numpy as np
 import pytest
 
 from slot_attention.data import record_index
+from slot_attention.data import record_retry
 from slot_attention.data import record_source
 
 tf = pytest.importorskip("tensorflow")
@@ -127,3 +130,35 @@ def test_error_names_the_record_of_a_batch(tmp_path):
     list(source.eval_batches(4, slice(0, 4)))
   with pytest.raises(ValueError, match=r"Record 2 of .*data.tfrecord cannot"):
     next(source.train_batches(4, 0, 0, slice(0, 4)))
+
+
+@pytest.mark.parametrize("failures", [3, 10**6])
+def test_errors_of_the_disk_in_the_middle_of_an_epoch(
+  tmp_path, monkeypatch, failures
+):
+  source, _ = make_sources(tmp_path, [b"%d" % i for i in range(40)])
+  batches = source.train_batches(4, 0, 0, slice(0, 4))
+  expected = [next(source.train_batches(4, 0, 8, slice(0, 4)))["image"]]
+  for _ in range(4):
+    next(batches)
+  waits, left, read = [], [failures], os.pread
+
+  def pread(*args):
+    if left[0] > 0:
+      left[0] -= 1
+      raise OSError(errno.EIO, os.strerror(errno.EIO))
+    return read(*args)
+
+  monkeypatch.setattr(record_retry.time, "sleep", waits.append)
+  monkeypatch.setattr(record_index.os, "pread", pread)
+  if failures == 3:
+    for _ in range(4):
+      next(batches)
+    assert next(batches)["image"].tolist() == expected[0].tolist()
+    assert len(waits) == 3
+  else:
+    with pytest.raises(
+      OSError, match=r"Record \d+ of .*data.tfrecord .* tried"
+    ):
+      for _ in range(20):
+        next(batches)

@@ -8,8 +8,6 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from slot_attention import config_validation
-from slot_attention import configuration
 from slot_attention.convert import airi_smm
 from slot_attention.convert import trees
 from slot_attention.modules import initializers
@@ -253,15 +251,6 @@ def test_paper_variant_equals_the_pseudocode():
       output.slots[i], expected, atol=2e-4 * np.abs(expected).max()
     )
     np.testing.assert_allclose(output.attention[i, -1], gammas, atol=1e-3)
-
-
-def test_defaults_of_the_config_are_algorithm_1():
-  mixture = configuration.get_default().model.mixture
-  assert slot_mixture.Options(**mixture) == slot_mixture.VARIANTS["paper"]
-  assert {
-    key: config_validation.CHOICES[f"model.mixture.{key}"]
-    for key in slot_mixture.CHOICES
-  } == slot_mixture.CHOICES
 
 
 def test_values_need_the_slots_width():

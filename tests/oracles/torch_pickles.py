@@ -69,3 +69,44 @@ def write_state_dict(path, arrays: Mapping[str, np.ndarray]) -> str:
     )
     storages[str(i)] = array
   return write(path, dictionary(items), storages)
+
+
+# Magic number, version, and what is said of the machine.
+LEGACY_HEADER = (
+  0x1950A86A20F9469CFC6C,
+  1001,
+  {
+    "protocol_version": 1001,
+    "little_endian": True,
+    "type_sizes": {"short": 2, "int": 4, "long": 4},
+  },
+)
+
+
+def legacy_tensor(key, size, offset, shape, strides):
+  """Pickle code of a float32 tensor as it was before PyTorch 1.6."""
+  code = tensor("FloatStorage", key, size, offset, shape, strides)
+  # The storage has a None behind its size.
+  return code.replace(b"tQ", b"NtQ", 1)
+
+
+def write_legacy(path, code, storages) -> str:
+  """Writes a file as torch.save did before PyTorch 1.6; returns the path."""
+  parts = [pickle.dumps(x, 2) for x in LEGACY_HEADER]
+  parts.append(b"\x80\x02" + code + b".")
+  parts.append(pickle.dumps(list(storages), 2))
+  for numbers in storages.values():
+    parts.append(np.int64(numbers.size).tobytes() + numbers.tobytes())
+  path.write_bytes(b"".join(parts))
+  return str(path)
+
+
+def write_legacy_state_dict(path, arrays: Mapping[str, np.ndarray]) -> str:
+  """Writes float32 arrays by name; returns the path."""
+  items, storages = {}, {}
+  for i, (name, array) in enumerate(arrays.items()):
+    array = np.array(array, np.float32)  # A copy keeps a shape of ().
+    strides = tuple(stride // array.itemsize for stride in array.strides)
+    items[name] = legacy_tensor(str(i), array.size, 0, array.shape, strides)
+    storages[str(i)] = array
+  return write_legacy(path, dictionary(items), storages)

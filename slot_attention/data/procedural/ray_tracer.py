@@ -9,6 +9,7 @@ Letters: o objects including padding, p pixels, r rays.
 """
 
 import functools
+from typing import TYPE_CHECKING
 
 import jax
 import jax.numpy as jnp
@@ -16,6 +17,9 @@ import numpy as np
 
 from slot_attention.data.procedural import scene_geometry as geometry
 from slot_attention.data.procedural import scene_shading as shading
+
+if TYPE_CHECKING:
+  from slot_attention.data.procedural import mirrors
 
 # The part of the 320 x 240 image that the 480 x 320 images of CLEVR v1.0 (and
 # so of TFDS) show: the same width, less height.
@@ -37,6 +41,8 @@ def render(
   width: int,
   window: tuple[float, float, float, float] = (0, 0, 240, 320),
   antialias: int = 2,
+  mirror: "mirrors.Mirror | None" = None,
+  paint: shading.Paint | None = None,
 ) -> tuple[jax.Array, jax.Array]:
   """Draws a scene.
 
@@ -48,6 +54,9 @@ def render(
       height, width) in its pixels; fractions are allowed. The 320 x 480 images
       of TFDS show TFDS_WINDOW.
     antialias: Rays per pixel along each axis; 2 averages 2 x 2 rays.
+    mirror: Stands behind all objects; it counts as background and throws no
+      shadow, and metal does not show it.
+    paint: Colours surfaces in place of the scene's colours.
 
   Returns:
     image: [height, width, 3] uint8, sRGB.
@@ -69,6 +78,8 @@ def render(
     corner=window[:2],
     step=(window[2] / height, window[3] / width),
     antialias=antialias,
+    mirror=mirror,
+    paint=paint,
   )
   num_pixels = height * width
   num_chunks = -(-num_pixels // _RAYS_PER_CHUNK)
@@ -130,6 +141,8 @@ def _draw_pixels(
   corner: tuple[float, float],
   step: tuple[float, float],
   antialias: int,
+  mirror: "mirrors.Mirror | None",
+  paint: shading.Paint | None,
 ) -> tuple[jax.Array, jax.Array]:
   """Draws pixels [p], counted row by row, as uint8 [3, p] and ids [p]."""
   rows, columns = pixels // width, pixels % width
@@ -145,7 +158,12 @@ def _draw_pixels(
   def add_ray(total, offset):
     """Adds the light [3, p] at one such point; also returns ids [p]."""
     rays = geometry.camera_rays(scene.camera, *image_point(*offset))
-    colors, ids = _trace(scene, objects, lights, rays, mirror=True)
+    if mirror is not None:
+      rays, in_mirror = mirror.reflect(objects, rays)
+    colors, ids = _trace(scene, objects, lights, rays, paint, reflect=True)
+    if mirror is not None:
+      colors = mirror.tint(colors, in_mirror)
+      ids = jnp.where(in_mirror, 0, ids)
     return total + colors, ids
 
   # [2, a, a] -> [2, a * a]
@@ -162,7 +180,8 @@ def _trace(
   objects: geometry.Solids,
   lights: geometry.Vector,
   rays: geometry.Rays,
-  mirror: bool,
+  paint: shading.Paint | None,
+  reflect: bool,
 ) -> tuple[jax.Array, jax.Array]:
   """Returns the linear colours [3, r] and the ids [r] that rays meet."""
   t, ids = geometry.nearest(objects, rays)
@@ -171,15 +190,15 @@ def _trace(
   ground = jnp.where(falls, ground, _FAR)
   # All objects stand on the ground, and are met before it.
   point = geometry.along(rays, jnp.where(ids > 0, t, ground))
-  surface = shading.surface_at(scene, objects, ids, point)
+  surface = shading.surface_at(scene, objects, ids, point, paint)
   normal = surface.normal
   above = geometry.add(point, geometry.scaled(_OFFSET, normal))
   view = geometry.normalized(geometry.scaled(-1.0, rays.direction))
   irradiance, gloss = shading.lighting(objects, lights, above, normal, view)
   reflection = 0.0
-  if mirror:
+  if reflect:
     twice = geometry.scaled(2.0 * geometry.dot(view, normal), normal)
     bounce = geometry.Rays(above, geometry.subtract(twice, view))
-    reflection, _ = _trace(scene, objects, lights, bounce, mirror=False)
+    reflection, _ = _trace(scene, objects, lights, bounce, paint, reflect=False)
   colors = shading.shade(surface, irradiance, gloss, reflection)
   return shading.fade_ground(colors, surface, point, rays.direction), ids

@@ -8,6 +8,7 @@ Letters: o objects including padding, l lights, r rays. Colours are linear
 light, with red, green and blue along the first axis: [3, r].
 """
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
@@ -61,6 +62,11 @@ _HORIZON = 0.172
 _SKY = 0.061  # Above the horizon, where only reflections look.
 
 
+# Takes ids [r], 0 for the ground, and where on the surface rays meet it: in the
+# frame of the object, or on the ground in metres; returns albedos [3, r].
+Paint = Callable[[jax.Array, geometry.Vector], jax.Array]
+
+
 class Surface(NamedTuple):
   """The surfaces that rays meet.
 
@@ -95,6 +101,7 @@ def surface_at(
   objects: geometry.Solids,
   ids: jax.Array,
   point: geometry.Vector,
+  paint: Paint | None = None,
 ) -> Surface:
   """Describes the surfaces on which points lie.
 
@@ -103,24 +110,29 @@ def surface_at(
     objects: Its Solids.
     ids: [r] int32, 0 for points on the ground and i + 1 on object i.
     point: Vector of [r].
+    paint: Colours of the surfaces; None for those of the scene on white ground.
 
   Returns:
     Surface of [r].
   """
   index, is_object = jnp.maximum(ids - 1, 0), ids > 0
   solid = jax.tree.map(lambda v: v[index], objects)
-  local = geometry.to_local(solid, geometry.subtract(point, solid.center))
-  local = _local_normal(scene.shape[index], local)
+  inside = geometry.to_local(solid, geometry.subtract(point, solid.center))
+  local = _local_normal(scene.shape[index], inside)
   normal = geometry.Vector(
     solid.cos * local.x - solid.sin * local.y,
     solid.sin * local.x + solid.cos * local.y,
     local.z,
   )
   upward = geometry.Vector(0.0, 0.0, 1.0)
-  colors = jnp.asarray(_PALETTE.T)[:, scene.color]  # [3, o]
+  if paint is None:
+    colors = jnp.asarray(_PALETTE.T)[:, scene.color]  # [3, o]
+    albedo = jnp.where(is_object[None, :], colors[:, index], 1.0)
+  else:
+    albedo = paint(ids, geometry.select(is_object, inside, point))
   return Surface(
     normal=geometry.select(is_object, geometry.normalized(normal), upward),
-    albedo=jnp.where(is_object[None, :], colors[:, index], 1.0),
+    albedo=albedo,
     is_object=is_object,
     is_metal=is_object & (scene.material[index] == 1),
   )

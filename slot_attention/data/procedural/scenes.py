@@ -3,7 +3,9 @@
 Letter: o objects including padding.
 """
 
+from collections.abc import Callable
 import dataclasses
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -53,12 +55,17 @@ class SceneConfig:
   antialias: int = 2
 
 
-def generate(key: jax.Array, config: SceneConfig) -> dict[str, jax.Array]:
+def generate(
+  key: jax.Array,
+  config: SceneConfig,
+  decorate: Callable[[geometry.Scene], dict[str, Any]] | None = None,
+) -> dict[str, jax.Array]:
   """Draws one example; use jax.vmap over keys for a batch.
 
   Args:
     key: A random key, on which alone the example depends.
     config: A SceneConfig with h x w pixels and at most o objects.
+    decorate: Returns further arguments of `ray_tracer.render` for a scene.
 
   Returns:
     image: [h, w, 3] uint8.
@@ -70,7 +77,7 @@ def generate(key: jax.Array, config: SceneConfig) -> dict[str, jax.Array]:
   Raises:
     ValueError: If a setting is out of range.
   """
-  scene, example = _draw(key, config)
+  scene, example = _draw(key, config, decorate)
   return example | {"target": targets(scene)}
 
 
@@ -105,7 +112,9 @@ def generate_with_masks(
 
 
 def _draw(
-  key: jax.Array, config: SceneConfig
+  key: jax.Array,
+  config: SceneConfig,
+  decorate: Callable[[geometry.Scene], dict[str, Any]] | None = None,
 ) -> tuple[geometry.Scene, dict[str, jax.Array]]:
   """Draws a scene and the entries that all of its descriptions share."""
   scene = scene_sampler.sample_scene(
@@ -122,6 +131,7 @@ def _draw(
     width=width,
     window=config.window,
     antialias=config.antialias,
+    **(decorate(scene) if decorate else {}),
   )
   return scene, {
     "image": image,

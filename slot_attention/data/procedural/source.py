@@ -11,9 +11,11 @@ import ml_collections
 import numpy as np
 
 from slot_attention import sharding
+from slot_attention.data.procedural import mirrors
 from slot_attention.data.procedural import multi_dsprites
 from slot_attention.data.procedural import scenes
 from slot_attention.data.procedural import tetrominoes
+from slot_attention.data.procedural import textures
 
 SPLITS = {"train": 0, "train_eval": 1, "validation": 2, "test": 3}
 # What batches hold; `target` only where the generator describes objects so.
@@ -285,6 +287,8 @@ def _multi_dsprites(variant: str) -> Generator:
 
 GENERATORS = {
   "clevr": Generator(scenes.generate, _clevr_config, chunk=128),
+  "clevr_mirror": Generator(mirrors.generate, _clevr_config, chunk=128),
+  "clevrtex": Generator(textures.generate, _clevr_config, chunk=128),
   "tetrominoes": Generator(
     tetrominoes.generate, _tetrominoes_config, chunk=2048
   ),

@@ -231,8 +231,24 @@ def test_one_channel_becomes_three_equal_ones():
 
 def test_every_variant_and_no_other_set_has_a_generator():
   assert len(multi_dsprites.VARIANTS) == 3
-  assert set(source_lib.GENERATORS) == {"clevr", *OFFICIAL}
+  ray_traced = {"clevr", "clevr_mirror", "clevrtex"}
+  assert set(source_lib.GENERATORS) == {*ray_traced, *OFFICIAL}
   config = _config()
   config.dataset = "objects_room"
   with pytest.raises(ValueError, match="'objects_room', which has no procedur"):
     pipeline.open_source(config, "train", _mesh())
+
+
+@pytest.mark.parametrize("dataset", ["clevr_mirror", "clevrtex"])
+def test_scenes_with_mirrors_and_textures_by_name(dataset):
+  config = _config(num_train=0)
+  config.dataset = dataset
+  source = pipeline.open_source(config, "train", _mesh())
+  first = next(source.train_batches(4, 0, 3))
+  again = next(source.train_batches(4, 0, 3))
+  assert first["image"].shape == (4, 16, 16, 3)
+  assert first["segmentation"].shape == (4, 16, 16)
+  assert first["target"].shape == (4, 4, 19)
+  assert -1 <= first["image"].min() < first["image"].max() <= 1
+  for name, values in first.items():
+    np.testing.assert_array_equal(values, again[name])

@@ -1,0 +1,429 @@
+"""Kills training at random moments and compares its end with a run left alone.
+
+    python tests/oracles/killing.py --kills=7 --output=DIR
+
+trains one run of every source to its end, and a second one that is killed so
+many times and started again each time with the same command. What both leave
+must be the same, bit for bit. It prints a table.
+"""
+
+from collections.abc import Callable
+import dataclasses
+import json
+import os
+import pathlib
+import random
+import signal
+import subprocess
+import sys
+import time
+
+from absl import app
+from absl import flags
+import numpy as np
+
+ROOT = pathlib.Path(__file__).parents[2]
+sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "oracles")]
+
+NUM_STEPS = 300
+_SAVE_EVERY, _EVALUATE_EVERY = 20, 30
+_TIMEOUT = 3600  # Seconds; nothing here takes so long.
+_LONGEST_START = 4.0  # Seconds in which a process may be killed at its start.
+_RATE = "train/steps_per_second"  # The only scalar that tells the time.
+# A process is killed: before its first step; after some steps; as soon as it
+# writes a checkpoint; as soon as one is complete and older ones are deleted.
+# "terminate" is the polite signal, which must save first.
+MOMENTS = ("start", "step", "save", "commit", "terminate")
+EXIT_INTERRUPTED = 75
+_START = time.monotonic()
+_CLEVR = "configs/clevr_set_prediction.py:smoke"
+_TETROMINOES = "configs/tetrominoes_object_discovery.py:smoke"
+
+
+def _procedural(root: pathlib.Path) -> list[str]:
+  del root
+  return [
+    f"--config={_TETROMINOES}",
+    "--config.data.procedural.num_train=0",
+    "--config.normalization=batch_norm",  # Has running averages to keep.
+  ]
+
+
+def _cached(root: pathlib.Path) -> list[str]:
+  del root
+  return [f"--config={_TETROMINOES}", "--config.data.procedural.num_train=40"]
+
+
+def _tfds(root: pathlib.Path) -> list[str]:
+  import clevr_files
+
+  if not root.exists():
+    clevr_files.write(root)
+  return [
+    f"--config={_CLEVR}",
+    "--config.data.source=clevr",
+    f"--config.data.data_dir={root}",
+    "--config.data.max_num_objects=10",
+    "--config.data.num_targets=10",
+    "--config.model.num_slots=10",
+    "--config.eval.num_examples=0",
+  ]
+
+
+def _official(root: pathlib.Path) -> list[str]:
+  if not root.exists():
+    _prepare(
+      root,
+      "generate",
+      "--dataset=tetrominoes",
+      f"--output={root}",
+      "--num_train=60",
+    )
+  return [
+    f"--config={_TETROMINOES}",
+    "--config.data.source=multi_object_datasets",
+    f"--config.data.data_dir={root}",
+    "--config.data.split_sizes=(40,0,20)",
+  ]
+
+
+def _converted(root: pathlib.Path) -> list[str]:
+  published = root.with_name("official")
+  command = _official(published)
+  if not root.exists():
+    _prepare(
+      root,
+      "convert",
+      "--dataset=tetrominoes",
+      f"--input={published}/tetrominoes/tetrominoes_train.tfrecords",
+      f"--output={root}",
+      "--records_per_shard=25",
+    )
+  return [*command, f"--config.data.data_dir={root}"]
+
+
+# Flags of a run by source; files are made in the directory when needed.
+SOURCES: dict[str, Callable[[pathlib.Path], list[str]]] = {
+  "procedural": _procedural,
+  "cached": _cached,
+  "tfds": _tfds,
+  "official": _official,
+  "converted": _converted,
+}
+
+
+_KILLS = flags.DEFINE_integer("kills", 7, "How many for each source.")
+_OUTPUT = flags.DEFINE_string("output", None, "New directory for the runs.")
+_SEED = flags.DEFINE_integer("seed", 0, "Of the moments.")
+_SOURCES = flags.DEFINE_list("sources", list(SOURCES), "Which of them.")
+
+
+@dataclasses.dataclass
+class Survey:
+  """What became of one source.
+
+  Attributes:
+    source: a key of SOURCES.
+    kills: moments at which a process was killed.
+    seconds: from the start of a process to its first step, of restarts.
+    differences: between what both runs left; none is right.
+  """
+
+  source: str
+  kills: list[str] = dataclasses.field(default_factory=list)
+  seconds: list[float] = dataclasses.field(default_factory=list)
+  differences: list[str] = dataclasses.field(default_factory=list)
+
+  def row(self) -> str:
+    """Returns the source's line of the table."""
+    kinds = [self.kills.count(moment) for moment in MOMENTS]
+    survived = 0 if self.differences else len(self.kills)
+    seconds = np.array(self.seconds or [np.nan])
+    cells = [
+      self.source,
+      len(self.kills),
+      *kinds,
+      survived,
+      f"{np.median(seconds):.1f}",
+      f"{seconds.max():.1f}",
+    ]
+    return f"| {' | '.join(map(str, cells))} |"
+
+
+HEADER = "\n".join(
+  [
+    f"| source | kills | {' | '.join(MOMENTS)} | survived | "
+    "seconds to resume, median | longest |",
+    "|---" * (len(MOMENTS) + 5) + "|",
+  ]
+)
+
+
+class Process:
+  """One training process, watched through the files that it writes."""
+
+  def __init__(self, command: list[str], workdir: pathlib.Path):
+    self._workdir = workdir
+    self._log = workdir.with_suffix(".log")
+    self._before = self._steps()
+    self._seen = set(self._checkpoints())
+    self._start = time.monotonic()
+    with open(self._log, "ab") as log:
+      self._process = subprocess.Popen(
+        [*_main(), *command, f"--workdir={workdir}"],
+        cwd=ROOT,
+        env=_environment(workdir.parent),
+        stdout=log,
+        stderr=log,
+      )
+    self.seconds: float | None = None
+
+  def kill(self, moment: str, rng: random.Random, resume: float) -> bool:
+    """Kills at a moment; returns whether the process was still there.
+
+    Args:
+      moment: one of MOMENTS.
+      rng: says when exactly.
+      resume: seconds that a start takes.
+    """
+    happened = {
+      "start": lambda: time.monotonic() - self._start > delay,
+      "step": lambda: len(self._new_steps()) > steps,
+      "save": lambda: len(self._unfinished()) > 0,
+      "commit": lambda: not self._seen.issuperset(self._checkpoints()),
+      "terminate": lambda: len(self._new_steps()) > steps,
+    }[moment]
+    delay, steps = rng.uniform(0, resume), rng.randrange(2 * _SAVE_EVERY)
+    while not happened():
+      if not self.is_alive():
+        return False
+      self.look()
+    time.sleep(rng.uniform(0, 0.02))
+    if not self.is_alive():
+      return False
+    if moment == "terminate":
+      self._process.terminate()
+      status = self._process.wait(_TIMEOUT)
+      return self._require(status == EXIT_INTERRUPTED, status)
+    self._process.kill()
+    return self._process.wait() == -signal.SIGKILL
+
+  def finish(self) -> None:
+    """Waits for the end, which must be a good one."""
+    while self.is_alive():
+      self.look()
+    self._require(self._process.returncode == 0, self._process.returncode)
+
+  @property
+  def pid(self) -> int:
+    """Returns the number of the process."""
+    return self._process.pid
+
+  def is_alive(self) -> bool:
+    """Returns whether the process still runs."""
+    return self._process.poll() is None
+
+  def last_step(self) -> int:
+    """Returns the last step that is on record."""
+    lines = self._steps()
+    return json.loads(lines[-1])["step"] if lines else 0
+
+  def stop(self) -> None:
+    """Makes sure that nothing is left."""
+    self._process.kill()
+    self._process.wait()
+
+  def look(self) -> None:
+    """Waits a moment, and notes when the first step was made."""
+    if self.seconds is None and self._new_steps():
+      self.seconds = time.monotonic() - self._start
+    if time.monotonic() - self._start > _TIMEOUT:
+      self.stop()
+    time.sleep(0.002)
+
+  def _require(self, condition: bool, status: int) -> bool:
+    if not condition:
+      tail = self._log.read_text(errors="replace")[-2000:]
+      raise RuntimeError(f"The process ended with status {status}:\n{tail}")
+    return True
+
+  def _new_steps(self) -> list[str]:
+    # A start drops the lines behind its checkpoint, so that there are fewer.
+    lines = self._steps()
+    if len(lines) < len(self._before):
+      self._before = lines
+    return lines[len(self._before) :]
+
+  def _steps(self) -> list[str]:
+    path = self._workdir / "metrics.jsonl"
+    # Not a line that is being written.
+    return path.read_text().split("\n")[:-1] if path.exists() else []
+
+  def _checkpoints(self) -> list[str]:
+    path = self._workdir / "checkpoints"
+    return [n for n in os.listdir(path) if n.isdigit()] if path.exists() else []
+
+  def _unfinished(self) -> list[str]:
+    path = self._workdir / "checkpoints"
+    return [n for n in os.listdir(path) if "tmp" in n] if path.exists() else []
+
+
+def survey(
+  source: str, root: pathlib.Path, moments: list[str], seed: int = 0
+) -> Survey:
+  """Trains twice, killing one of the runs at each of some moments.
+
+  Args:
+    source: a key of SOURCES.
+    root: an empty directory, or one that other sources have used.
+    moments: of MOMENTS, one for each kill.
+    seed: says when exactly.
+
+  Returns:
+    What was seen.
+  """
+  command = [*SOURCES[source](root / source), *_loop_flags()]
+  alone, killed = root / f"{source}_alone", root / f"{source}_killed"
+  process = Process(command, alone)
+  process.finish()
+  result, rng = Survey(source), random.Random(seed)
+  # The first process compiles, which the others need not.
+  resume = min(process.seconds, _LONGEST_START)
+  for moment in moments:
+    process = Process(command, killed)
+    try:
+      if process.kill(moment, rng, resume):
+        result.kills.append(moment)
+    finally:
+      process.stop()
+    if process.seconds is not None and result.kills[:-1]:
+      result.seconds.append(process.seconds)
+  process = Process(command, killed)
+  process.finish()
+  if process.seconds is not None:
+    result.seconds.append(process.seconds)
+  result.differences = differences(alone, killed)
+  return result
+
+
+def differences(first: pathlib.Path, second: pathlib.Path) -> list[str]:
+  """Returns the names of what is not the same in two runs."""
+  found = []
+  for what, read in (
+    ("checkpoints", _read_checkpoints),
+    ("metrics.jsonl", _read_metrics),
+    ("evaluation.json", lambda run: (run / "evaluation.json").read_text()),
+    ("TensorBoard", _read_events),
+  ):
+    expected, actual = read(first), read(second)
+    if isinstance(expected, dict):
+      found += [
+        f"{what}: {key}"
+        for key in sorted(expected.keys() | actual.keys(), key=str)
+        if expected.get(key) != actual.get(key)
+      ]
+    elif expected != actual:
+      found.append(what)
+  return found
+
+
+def _read_checkpoints(run: pathlib.Path) -> dict[str, tuple]:
+  """Returns the bytes of every array of every checkpoint that is kept."""
+  import jax
+  import orbax.checkpoint as ocp
+
+  arrays = {}
+  for step in (run / "checkpoints").iterdir():
+    state = ocp.StandardCheckpointer().restore(step.absolute() / "state")
+    for path, leaf in jax.tree_util.tree_leaves_with_path(state):
+      array = np.asarray(leaf)
+      name = f"{step.name}{jax.tree_util.keystr(path)}"
+      arrays[name] = (array.dtype, array.shape, array.tobytes())
+    scores = step / "metrics" / "metrics"
+    arrays[f"{step.name} score"] = scores.exists() and scores.read_text()
+  return arrays
+
+
+def _read_metrics(run: pathlib.Path) -> list[dict]:
+  lines = (run / "metrics.jsonl").read_text().splitlines()
+  records = [json.loads(line) for line in lines]
+  return [{k: v for k, v in r.items() if k != _RATE} for r in records]
+
+
+def _read_events(run: pathlib.Path) -> dict[str, list]:
+  """Returns what TensorBoard shows, by tag: steps, and values or pictures."""
+  from tensorboard.backend.event_processing import event_accumulator
+
+  events = event_accumulator.EventAccumulator(
+    str(run), size_guidance={"scalars": 0, "images": 0}
+  ).Reload()
+  tags = events.Tags()
+  scalars = {
+    tag: [(event.step, event.value) for event in events.Scalars(tag)]
+    for tag in tags["scalars"]
+  }
+  if _RATE in scalars:
+    scalars[_RATE] = [(step, None) for step, _ in scalars[_RATE]]
+  return scalars | {
+    tag: [(e.step, e.encoded_image_string) for e in events.Images(tag)]
+    for tag in tags["images"]
+  }
+
+
+def _loop_flags() -> list[str]:
+  return [
+    f"--config.train.num_steps={NUM_STEPS}",
+    f"--config.checkpoint.every={_SAVE_EVERY}",
+    f"--config.eval.every={_EVALUATE_EVERY}",
+    "--config.checkpoint.best_metric=eval/loss",
+    "--config.checkpoint.best_mode=min",
+  ]
+
+
+def _main() -> list[str]:
+  return [sys.executable, "-m", "slot_attention.main"]
+
+
+def _environment(cache: pathlib.Path) -> dict[str, str]:
+  return {
+    "JAX_COMPILATION_CACHE_DIR": str(cache / "cache"),
+    "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+    **os.environ,
+    "JAX_PLATFORMS": "cpu",
+    "XLA_FLAGS": "--xla_force_host_platform_device_count=1",
+    "TF_CPP_MIN_LOG_LEVEL": "3",
+  }
+
+
+def _prepare(root: pathlib.Path, *arguments: str) -> None:
+  subprocess.run(
+    [sys.executable, "-m", "slot_attention.data.prepare", *arguments],
+    cwd=ROOT,
+    env=_environment(root.parent),
+    check=True,
+    timeout=_TIMEOUT,
+  )
+
+
+def main(argv: list[str]) -> None:
+  """Kills runs of every source and prints the table."""
+  del argv
+  root = pathlib.Path(_OUTPUT.value).absolute()
+  root.mkdir(parents=True, exist_ok=False)
+  print(HEADER, flush=True)
+  surveys = []
+  for number, source in enumerate(_SOURCES.value):
+    moments = [MOMENTS[i % len(MOMENTS)] for i in range(_KILLS.value)]
+    random.Random(number).shuffle(moments)
+    surveys.append(survey(source, root, moments, _SEED.value + number))
+    print(surveys[-1].row(), flush=True)
+  for result in surveys:
+    for name in result.differences:
+      print(f"{result.source} differs: {name}")
+  kills = sum(len(result.kills) for result in surveys)
+  print(f"{kills} kills in {time.monotonic() - _START:.0f} s.")
+  sys.exit(any(result.differences for result in surveys))
+
+
+if __name__ == "__main__":
+  app.run(main)
