@@ -3,6 +3,8 @@
 import json
 import os
 import pathlib
+import re
+import signal
 import socket
 import subprocess
 import sys
@@ -68,40 +70,68 @@ def test_two_processes_equal_one(tmp_path):
   assert _records(two)[-1]["step"] == 6
 
 
-def test_one_dead_process_ends_the_others(tmp_path):
+def _start_two(workdir):
+  """Starts two processes that train for long; returns after some steps."""
   with socket.socket() as s:
     s.bind(("127.0.0.1", 0))
     port = s.getsockname()[1]
-  processes = [
-    subprocess.Popen(
-      [
-        *(sys.executable, "-m", "slot_attention.main"),
-        *_flags(tmp_path, "--config.train.num_steps=100000"),
-        "--config.eval.every=100000",
-        "--config.checkpoint.every=100000",
-        f"--coordinator_address=127.0.0.1:{port}",
-        "--num_processes=2",
-        f"--process_id={i}",
-      ],
-      cwd=ROOT,
-      env=_environment(1),
-      stdout=subprocess.DEVNULL,
-      stderr=subprocess.DEVNULL,
-    )
-    for i in range(2)
-  ]
+  processes = []
+  for i in range(2):
+    with open(workdir / f"process_{i}.log", "w") as log:
+      process = subprocess.Popen(
+        [
+          *(sys.executable, "-m", "slot_attention.main"),
+          *_flags(workdir, "--config.train.num_steps=100000"),
+          "--config.eval.every=100000",
+          "--config.checkpoint.every=100000",
+          f"--coordinator_address=127.0.0.1:{port}",
+          "--num_processes=2",
+          f"--process_id={i}",
+        ],
+        cwd=ROOT,
+        env=_environment(1),
+        stdout=log,
+        stderr=log,
+      )
+    processes.append(process)
+  metrics = workdir / "metrics.jsonl"
+  deadline = time.monotonic() + 300
+  while not metrics.exists() or not metrics.read_text():
+    assert time.monotonic() < deadline
+    assert all(process.poll() is None for process in processes)
+    time.sleep(0.2)
+  return processes
+
+
+@pytest.mark.parametrize("victim", [1, pytest.param(0, marks=pytest.mark.slow)])
+def test_one_dead_process_ends_the_others(tmp_path, victim):
+  processes = _start_two(tmp_path)
   try:
-    metrics = tmp_path / "metrics.jsonl"
-    deadline = time.monotonic() + 120
-    while not metrics.exists() or not metrics.read_text():
-      assert time.monotonic() < deadline
-      assert all(process.poll() is None for process in processes)
-      time.sleep(0.2)
-    processes[1].kill()
-    assert processes[0].wait(timeout=120) != 0
+    processes[victim].kill()
+    assert processes[1 - victim].wait(timeout=60) != 0
   finally:
     for process in processes:
       process.kill()
+
+
+@pytest.mark.parametrize(
+  "number",
+  [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.slow)],
+)
+def test_a_signal_to_one_makes_both_save_the_same_step(tmp_path, number):
+  processes = _start_two(tmp_path)
+  try:
+    processes[1].send_signal(number)
+    assert [process.wait(timeout=60) for process in processes] == [75, 75]
+  finally:
+    for process in processes:
+      process.kill()
+  steps = []
+  for i in range(2):
+    log = (tmp_path / f"process_{i}.log").read_text()
+    steps += re.findall(r"step (\d+) of 100000 is saved", log)
+  assert len(steps) == 2 and steps[0] == steps[1]
+  assert os.listdir(tmp_path / "checkpoints") == steps[:1]
 
 
 @pytest.mark.parametrize("args", [[], ["two"], ["2", "--config=x"]])

@@ -8,6 +8,7 @@ import shutil
 
 import killing
 import pytest
+import run_comparison
 
 
 def test_killed_while_saving(tmp_path):
@@ -40,13 +41,13 @@ def _run(path, losses, rate=1.0):
 def test_the_comparison_sees_what_differs(tmp_path):
   first = _run(tmp_path / "a", [0.5, 0.25])
   same = _run(tmp_path / "b", [0.5, 0.25], rate=2.0)
-  assert killing.differences(first, same) == []
+  assert run_comparison.differences(first, same) == []
   doubled = _run(tmp_path / "c", [0.5, 0.25, 0.25])
-  assert killing.differences(first, doubled) == ["metrics.jsonl"]
+  assert run_comparison.differences(first, doubled) == ["metrics.jsonl"]
   shutil.rmtree(same)
   other = _run(same, [0.5, 0.125])
   (other / "evaluation.json").write_text("[]")
-  assert killing.differences(first, other) == [
+  assert run_comparison.differences(first, other) == [
     "metrics.jsonl",
     "evaluation.json",
   ]

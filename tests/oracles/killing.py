@@ -21,6 +21,7 @@ import time
 from absl import app
 from absl import flags
 import numpy as np
+import run_comparison
 
 ROOT = pathlib.Path(__file__).parents[2]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "oracles")]
@@ -29,7 +30,6 @@ NUM_STEPS = 300
 _SAVE_EVERY, _EVALUATE_EVERY = 20, 30
 _TIMEOUT = 3600  # Seconds; nothing here takes so long.
 _LONGEST_START = 4.0  # Seconds in which a process may be killed at its start.
-_RATE = "train/steps_per_second"  # The only scalar that tells the time.
 # A process is killed: before its first step; after some steps; as soon as it
 # writes a checkpoint; as soon as one is complete and older ones are deleted.
 # "terminate" is the polite signal, which must save first.
@@ -302,72 +302,8 @@ def survey(
   process.finish()
   if process.seconds is not None:
     result.seconds.append(process.seconds)
-  result.differences = differences(alone, killed)
+  result.differences = run_comparison.differences(alone, killed)
   return result
-
-
-def differences(first: pathlib.Path, second: pathlib.Path) -> list[str]:
-  """Returns the names of what is not the same in two runs."""
-  found = []
-  for what, read in (
-    ("checkpoints", _read_checkpoints),
-    ("metrics.jsonl", _read_metrics),
-    ("evaluation.json", lambda run: (run / "evaluation.json").read_text()),
-    ("TensorBoard", _read_events),
-  ):
-    expected, actual = read(first), read(second)
-    if isinstance(expected, dict):
-      found += [
-        f"{what}: {key}"
-        for key in sorted(expected.keys() | actual.keys(), key=str)
-        if expected.get(key) != actual.get(key)
-      ]
-    elif expected != actual:
-      found.append(what)
-  return found
-
-
-def _read_checkpoints(run: pathlib.Path) -> dict[str, tuple]:
-  """Returns the bytes of every array of every checkpoint that is kept."""
-  import jax
-  import orbax.checkpoint as ocp
-
-  arrays = {}
-  for step in (run / "checkpoints").iterdir():
-    state = ocp.StandardCheckpointer().restore(step.absolute() / "state")
-    for path, leaf in jax.tree_util.tree_leaves_with_path(state):
-      array = np.asarray(leaf)
-      name = f"{step.name}{jax.tree_util.keystr(path)}"
-      arrays[name] = (array.dtype, array.shape, array.tobytes())
-    scores = step / "metrics" / "metrics"
-    arrays[f"{step.name} score"] = scores.exists() and scores.read_text()
-  return arrays
-
-
-def _read_metrics(run: pathlib.Path) -> list[dict]:
-  lines = (run / "metrics.jsonl").read_text().splitlines()
-  records = [json.loads(line) for line in lines]
-  return [{k: v for k, v in r.items() if k != _RATE} for r in records]
-
-
-def _read_events(run: pathlib.Path) -> dict[str, list]:
-  """Returns what TensorBoard shows, by tag: steps, and values or pictures."""
-  from tensorboard.backend.event_processing import event_accumulator
-
-  events = event_accumulator.EventAccumulator(
-    str(run), size_guidance={"scalars": 0, "images": 0}
-  ).Reload()
-  tags = events.Tags()
-  scalars = {
-    tag: [(event.step, event.value) for event in events.Scalars(tag)]
-    for tag in tags["scalars"]
-  }
-  if _RATE in scalars:
-    scalars[_RATE] = [(step, None) for step, _ in scalars[_RATE]]
-  return scalars | {
-    tag: [(e.step, e.encoded_image_string) for e in events.Images(tag)]
-    for tag in tags["images"]
-  }
 
 
 def _loop_flags() -> list[str]:
