@@ -2,10 +2,13 @@
 
 import json
 
+import pytest
+
 from configs import clevr_set_prediction
 from slot_attention import train
 
 
+@pytest.mark.slow
 def test_two_thousand_steps_learn_attributes(tmp_path):
   config = clevr_set_prediction.get_config("demo")
   config.data.procedural.num_train = 8_000

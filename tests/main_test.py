@@ -47,7 +47,7 @@ def _metrics(workdir):
     ([f"--config={SMOKE}x"], "no variant 'smokex'; it has demo, smoke"),
     ([f"--config={SMOKE}", "--config.model.num_slotz=3"], '"num_slots"'),
     ([f"--config={SMOKE}", "--config.model.num_slots=x"], "num_slots=x"),
-    ([f"--config={SMOKE}", "--config.task=x"], "one of object_discovery"),
+    ([f"--config={SMOKE}", "--config.task=x"], "one of dinosaur, object"),
     ([f"--config={SMOKE}", "--confg=x"], "Did you mean"),
     (
       ["--config=configs/clevr_set_prediction.py", "--config.data.data_dir=/x"],

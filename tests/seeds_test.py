@@ -30,6 +30,7 @@ def _seeds(*arguments):
   )
 
 
+@pytest.mark.slow
 def test_two_seeds_and_their_aggregate(tmp_path):
   result = _seeds("2", _CONFIG, f"--workdir={tmp_path}")
   assert result.returncode == 0, result.stderr

@@ -218,7 +218,7 @@ def test_other_source(tmp_path, tetrominoes):
 
 def test_foreign_directories(tmp_path, tetrominoes):
   (tmp_path / "thesis.txt").write_text("precious")
-  with pytest.raises(FileExistsError, match="is not empty and holds no conv"):
+  with pytest.raises(FileExistsError, match="is not empty and holds nothing"):
     convert(tetrominoes, tmp_path)
   assert list(contents(tmp_path)) == ["thesis.txt"]
 

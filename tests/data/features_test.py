@@ -170,6 +170,7 @@ feature_writer.write_features(job, sys.argv[4])
 """
 
 
+@pytest.mark.slow
 def test_killed_runs_go_on(movi_directory, written, tmp_path):
   """The result is that of a run that nobody killed, byte for byte."""
   here = os.path.dirname(__file__)

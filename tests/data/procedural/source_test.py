@@ -239,6 +239,7 @@ def test_every_variant_and_no_other_set_has_a_generator():
     pipeline.open_source(config, "train", _mesh())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dataset", ["clevr_mirror", "clevrtex"])
 def test_scenes_with_mirrors_and_textures_by_name(dataset):
   config = _config(num_train=0)
