@@ -14,8 +14,14 @@ from slot_attention import train_step as train_step_lib
 
 ROOT = pathlib.Path(__file__).parents[1]
 NAMES = sorted(path.stem for path in (ROOT / "configs").glob("*.py"))
+# Their variants are those of clevr_mirror_slate.
+_ALIKE = ("clevrtex_slate", "coco_slate", "shapestacks_slate")
 VARIANTS = [
-  (name, variant)
+  pytest.param(
+    name,
+    variant,
+    marks=[pytest.mark.slow] if variant and name in _ALIKE else [],
+  )
   for name in NAMES
   for variant in (None, *importlib.import_module(f"configs.{name}").VARIANTS)
 ]

@@ -164,6 +164,7 @@ def test_sigterm_saves_and_the_same_command_goes_on(tmp_path):
   assert steps == list(range(1, saved + 4))
 
 
+@pytest.mark.slow
 def test_a_killed_run_goes_on_from_its_last_checkpoint(tmp_path):
   args = [
     f"--config={SMOKE}",

@@ -111,6 +111,7 @@ def test_logits_loss_and_gradients_of_given_tokens(gradient, norms):
       assert not grads["initializer"][name].any()
 
 
+@pytest.mark.slow
 def test_greedy_tokens_are_the_published_ones():
   model = tasks.create_task(_config()).model
   variables = {"params": _params(PART)}
