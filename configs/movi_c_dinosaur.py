@@ -93,14 +93,7 @@ def _demo(config: ml_collections.ConfigDict) -> None:
   """Minutes on two CPU cores: two or three objects, seen from nearby."""
   _tiny(config)
   configuration.use_demo_schedule(config)
-  config.data.resolution = (32, 32)
-  config.data.min_num_objects = 2
-  config.data.max_num_objects = 3
-  config.data.procedural.num_train = 20_000
-  config.data.procedural.window = (18, 66, 190, 190)
-  config.data.procedural.position_range = 1.5
-  config.data.procedural.min_visible_pixels = 0
-  config.data.procedural.antialias = 1
+  configuration.use_near_scenes(config)
   config.model.num_slots = 4
   config.model.slot_size = 32
   config.model.mlp_hidden_size = 64

@@ -250,6 +250,18 @@ def use_demo_schedule(config: ml_collections.ConfigDict) -> None:
   config.checkpoint.every = 5_000
 
 
+def use_near_scenes(config: ml_collections.ConfigDict) -> None:
+  """Sets small views of two or three objects, seen from nearby: `:demo`."""
+  config.data.resolution = (32, 32)
+  config.data.min_num_objects = 2
+  config.data.max_num_objects = 3
+  config.data.procedural.num_train = 20_000
+  config.data.procedural.window = (18, 66, 190, 190)
+  config.data.procedural.position_range = 1.5
+  config.data.procedural.min_visible_pixels = 0
+  config.data.procedural.antialias = 1
+
+
 def apply_variants(
   config: ml_collections.ConfigDict,
   arg: str | None,

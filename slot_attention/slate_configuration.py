@@ -82,16 +82,8 @@ def use_demo(config: ml_collections.ConfigDict) -> None:
   config.data.source = "procedural"
   if config.data.dataset not in _DRAWN:
     config.data.dataset = "clevr"
-  config.data.resolution = (32, 32)
   config.data.center_crop = 0.0
-  config.data.min_num_objects = 2
-  config.data.max_num_objects = 3
-  procedural = config.data.procedural
-  procedural.num_train = 20_000
-  procedural.window = (18, 66, 190, 190)
-  procedural.position_range = 1.5
-  procedural.min_visible_pixels = 0
-  procedural.antialias = 1
+  configuration.use_near_scenes(config)
   model = config.model
   model.num_slots = 4
   model.num_iterations = 3

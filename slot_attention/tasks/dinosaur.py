@@ -8,7 +8,6 @@ features of DINO's vision transformer instead of pixels.
 from collections.abc import Mapping
 from typing import Any
 
-from flax import linen as nn
 import jax
 import jax.numpy as jnp
 import ml_collections
@@ -23,7 +22,6 @@ from slot_attention.metrics import segmentation
 from slot_attention.modules import encoders
 from slot_attention.modules import feature_decoder
 from slot_attention.modules import feature_resizing
-from slot_attention.modules import slot_attention
 from slot_attention.tasks import base
 from slot_attention.tasks import object_discovery
 from slot_attention.tasks import slots as slots_lib
@@ -31,22 +29,17 @@ from slot_attention.tasks import slots as slots_lib
 _VIT = "vit"
 
 
-class DinosaurModel(base.SlotModel):
+class DinosaurModel(object_discovery.SlotAttentionAutoEncoder):
   """Slots of features, and the features that the slots stand for.
 
-  It is called on features [b, n, c] where other models take images.
+  It is called on features [b, n, c] where other models take images, and its
+  decoder maps slots to features and masks.
 
   Attributes:
-    decoder: slots -> features and masks.
     grid: (h', w') of the tokens.
   """
 
-  decoder: nn.Module
   grid: tuple[int, int]
-
-  def read_out(self, output: slot_attention.SlotOutput) -> dict[str, jax.Array]:
-    """Decodes the slots of the last iteration, see `decode`."""
-    return self.decode(output.slots)
 
   def decode(self, slots: jax.Array) -> dict[str, jax.Array]:
     """Decodes slots.
