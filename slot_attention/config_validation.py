@@ -15,10 +15,10 @@ from slot_attention import data_validation
 from slot_attention import matching
 from slot_attention import optimizers
 from slot_attention import tasks
-from slot_attention.data import image_folder_layouts
-from slot_attention.data import movi_spec
 from slot_attention.data import pipeline
 from slot_attention.data import preprocess
+from slot_attention.data.folders import image_folder_layouts
+from slot_attention.data.tfds import movi_spec
 from slot_attention.modules import convolutions
 from slot_attention.modules import dvae
 from slot_attention.modules import input_transformer

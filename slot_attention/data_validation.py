@@ -3,9 +3,9 @@
 import ml_collections
 
 from slot_attention import configuration
-from slot_attention.data import image_folder_layouts
-from slot_attention.data import movi_spec
-from slot_attention.data import multi_object_specs
+from slot_attention.data.folders import image_folder_layouts
+from slot_attention.data.official import multi_object_specs
+from slot_attention.data.tfds import movi_spec
 
 # Procedural scenes of any resolution and up to ten objects.
 _RAY_TRACED = ("clevr", "clevr_mirror", "clevrtex")

@@ -9,7 +9,7 @@ import ml_collections
 import numpy as np
 
 from slot_attention import configuration
-from slot_attention.data import whole_files
+from slot_attention.data.records import whole_files
 
 CONFIG_FILE = "config.json"
 EVALUATION_FILE = "evaluation.json"

@@ -17,7 +17,7 @@ from slot_attention import sharding
 from slot_attention import tasks
 from slot_attention import train
 from slot_attention import train_step
-from slot_attention.data import record_retry
+from slot_attention.data.records import record_retry
 
 
 def _config():

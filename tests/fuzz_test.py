@@ -18,11 +18,11 @@ import numpy as np
 import pytest
 
 from slot_attention.data import converted
-from slot_attention.data import gzip_index
 from slot_attention.data import preprocess
-from slot_attention.data import record_index
-from slot_attention.data import record_stream
-from slot_attention.data import wire_format
+from slot_attention.data.records import gzip_index
+from slot_attention.data.records import record_index
+from slot_attention.data.records import record_stream
+from slot_attention.data.records import wire_format
 
 _SECONDS_FOR_ONE = 20
 _RNG = np.random.default_rng(0)

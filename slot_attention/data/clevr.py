@@ -19,9 +19,9 @@ from etils import epath
 import numpy as np
 
 from slot_attention.data import preprocess
-from slot_attention.data import record_index
-from slot_attention.data import record_source
-from slot_attention.data import tfds_directory
+from slot_attention.data.records import record_index
+from slot_attention.data.records import record_source
+from slot_attention.data.tfds import tfds_directory
 
 if TYPE_CHECKING:
   import tensorflow as tf

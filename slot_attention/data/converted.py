@@ -22,10 +22,10 @@ from typing import Any, TYPE_CHECKING
 
 import numpy as np
 
-from slot_attention.data import image_folder_layouts
-from slot_attention.data import multi_object_specs
 from slot_attention.data import preprocess
-from slot_attention.data import wire_format
+from slot_attention.data.folders import image_folder_layouts
+from slot_attention.data.official import multi_object_specs
+from slot_attention.data.records import wire_format
 
 if TYPE_CHECKING:
   import tensorflow as tf

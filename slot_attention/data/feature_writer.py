@@ -19,11 +19,11 @@ import numpy as np
 
 from slot_attention.data import features
 from slot_attention.data import progress as progress_lib
-from slot_attention.data import record_index
-from slot_attention.data import record_source
-from slot_attention.data import record_stream
 from slot_attention.data import resumable
-from slot_attention.data import whole_files
+from slot_attention.data.records import record_index
+from slot_attention.data.records import record_source
+from slot_attention.data.records import record_stream
+from slot_attention.data.records import whole_files
 
 _GIB = 2**30
 

@@ -28,9 +28,9 @@ import numpy as np
 
 from slot_attention.data import feature_identity
 from slot_attention.data import preprocess
-from slot_attention.data import record_index
-from slot_attention.data import record_source
-from slot_attention.data import wire_format
+from slot_attention.data.records import record_index
+from slot_attention.data.records import record_source
+from slot_attention.data.records import wire_format
 
 if TYPE_CHECKING:
   import tensorflow as tf

@@ -20,13 +20,13 @@ from absl import logging
 import numpy as np
 
 from slot_attention.data import converted
-from slot_attention.data import converter
-from slot_attention.data import folder_files
-from slot_attention.data import image_folder_layouts
 from slot_attention.data import preprocess
-from slot_attention.data import record_index
-from slot_attention.data import record_source
-from slot_attention.data import wire_format
+from slot_attention.data.folders import folder_files
+from slot_attention.data.folders import image_folder_layouts
+from slot_attention.data.records import converter
+from slot_attention.data.records import record_index
+from slot_attention.data.records import record_source
+from slot_attention.data.records import wire_format
 
 if TYPE_CHECKING:
   import tensorflow as tf

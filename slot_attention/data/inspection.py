@@ -12,13 +12,13 @@ from typing import Any
 import numpy as np
 
 from slot_attention.data import converted
-from slot_attention.data import converter
-from slot_attention.data import folder_files
-from slot_attention.data import multi_object_specs
-from slot_attention.data import official_records
 from slot_attention.data import progress as progress_lib
-from slot_attention.data import record_stream
-from slot_attention.data import wire_format
+from slot_attention.data.folders import folder_files
+from slot_attention.data.official import multi_object_specs
+from slot_attention.data.official import official_records
+from slot_attention.data.records import converter
+from slot_attention.data.records import record_stream
+from slot_attention.data.records import wire_format
 
 _WIDTH = 68  # Of the second column of a table.
 

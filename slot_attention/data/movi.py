@@ -18,11 +18,11 @@ from absl import logging
 from etils import epath
 import numpy as np
 
-from slot_attention.data import frame_index
-from slot_attention.data import movi_spec
 from slot_attention.data import preprocess
-from slot_attention.data import record_source
-from slot_attention.data import tfds_directory
+from slot_attention.data.records import record_source
+from slot_attention.data.tfds import frame_index
+from slot_attention.data.tfds import movi_spec
+from slot_attention.data.tfds import tfds_directory
 
 if TYPE_CHECKING:
   import tensorflow as tf

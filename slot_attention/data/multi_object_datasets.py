@@ -18,11 +18,11 @@ from absl import logging
 import numpy as np
 
 from slot_attention.data import converted
-from slot_attention.data import multi_object_specs
-from slot_attention.data import official_reader
 from slot_attention.data import preprocess
-from slot_attention.data import record_index
-from slot_attention.data import record_source
+from slot_attention.data.official import multi_object_specs
+from slot_attention.data.official import official_reader
+from slot_attention.data.records import record_index
+from slot_attention.data.records import record_source
 
 if TYPE_CHECKING:
   import tensorflow as tf

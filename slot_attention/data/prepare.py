@@ -42,20 +42,20 @@ from absl import flags
 from absl import logging
 
 from slot_attention import cli
-from slot_attention.data import conversion
-from slot_attention.data import converter
 from slot_attention.data import feature_command
-from slot_attention.data import generate_clevr
-from slot_attention.data import generate_movi
-from slot_attention.data import generate_official
-from slot_attention.data import image_conversion
-from slot_attention.data import image_folder_layouts
 from slot_attention.data import image_folders
-from slot_attention.data import image_inspection
 from slot_attention.data import inspection
-from slot_attention.data import multi_object_specs
 from slot_attention.data import preprocess
-from slot_attention.data import whole_files
+from slot_attention.data.folders import image_conversion
+from slot_attention.data.folders import image_folder_layouts
+from slot_attention.data.folders import image_inspection
+from slot_attention.data.official import generate_official
+from slot_attention.data.official import multi_object_specs
+from slot_attention.data.records import conversion
+from slot_attention.data.records import converter
+from slot_attention.data.records import whole_files
+from slot_attention.data.tfds import generate_clevr
+from slot_attention.data.tfds import generate_movi
 
 # What the Multi-Object Datasets' CLEVR is called where another CLEVR is, too.
 _WITH_MASKS = "clevr_with_masks"

@@ -11,7 +11,7 @@ import os
 import pathlib
 from typing import Any
 
-from slot_attention.data import whole_files
+from slot_attention.data.records import whole_files
 
 
 @contextlib.contextmanager

@@ -8,7 +8,7 @@ import pytest
 
 from slot_attention.data import clevr
 from slot_attention.data import preprocess
-from slot_attention.data import tfds_writer
+from slot_attention.data.tfds import tfds_writer
 
 tf = pytest.importorskip("tensorflow")
 tfds = pytest.importorskip("tensorflow_datasets")

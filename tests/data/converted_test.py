@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from slot_attention.data import converted
-from slot_attention.data import record_stream
+from slot_attention.data.records import record_stream
 
 tf = pytest.importorskip("tensorflow")
 

@@ -17,8 +17,8 @@ from slot_attention.data import feature_identity
 from slot_attention.data import feature_writer
 from slot_attention.data import features
 from slot_attention.data import movi
-from slot_attention.data import record_index
-from slot_attention.data import wire_format
+from slot_attention.data.records import record_index
+from slot_attention.data.records import wire_format
 
 tf = pytest.importorskip("tensorflow")
 

@@ -10,9 +10,9 @@ import pytest
 
 from slot_attention import configuration
 from slot_attention import sharding
-from slot_attention.data import image_folder_layouts
 from slot_attention.data import image_folders
 from slot_attention.data import pipeline
+from slot_attention.data.folders import image_folder_layouts
 
 pytest.importorskip("tensorflow")
 

@@ -6,13 +6,13 @@ import made_up_records
 import numpy as np
 import pytest
 
-from slot_attention.data import conversion as conversion_lib
-from slot_attention.data import converter
-from slot_attention.data import example_writer
 from slot_attention.data import inspection
-from slot_attention.data import multi_object_specs
-from slot_attention.data import record_stream
-from slot_attention.data import wire_format
+from slot_attention.data.official import multi_object_specs
+from slot_attention.data.records import conversion as conversion_lib
+from slot_attention.data.records import converter
+from slot_attention.data.records import example_writer
+from slot_attention.data.records import record_stream
+from slot_attention.data.records import wire_format
 
 
 @pytest.fixture(scope="module")

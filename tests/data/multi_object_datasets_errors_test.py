@@ -9,7 +9,7 @@ import made_up_records
 import multi_object_files
 import pytest
 
-from slot_attention.data import record_stream
+from slot_attention.data.records import record_stream
 
 tf = pytest.importorskip("tensorflow")
 

@@ -13,11 +13,11 @@ import official_files
 import pytest
 
 from slot_attention import configuration
-from slot_attention.data import conversion
-from slot_attention.data import converter
-from slot_attention.data import example_writer
 from slot_attention.data import multi_object_datasets
 from slot_attention.data import pipeline
+from slot_attention.data.records import conversion
+from slot_attention.data.records import converter
+from slot_attention.data.records import example_writer
 
 tf = pytest.importorskip("tensorflow")
 

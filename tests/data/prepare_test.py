@@ -7,8 +7,8 @@ import made_up_records
 import pytest
 
 from slot_attention.data import converted
-from slot_attention.data import multi_object_specs
-from slot_attention.data import record_stream
+from slot_attention.data.official import multi_object_specs
+from slot_attention.data.records import record_stream
 
 tfds = pytest.importorskip("tensorflow_datasets")
 

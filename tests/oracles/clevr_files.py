@@ -5,7 +5,7 @@ import pathlib
 import numpy as np
 
 from slot_attention.data import preprocess
-from slot_attention.data import tfds_writer
+from slot_attention.data.tfds import tfds_writer
 
 HEIGHT, WIDTH = 24, 36
 NUM_TRAIN, NUM_VALIDATION = 40, 11

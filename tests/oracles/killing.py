@@ -38,6 +38,7 @@ EXIT_INTERRUPTED = 75
 _START = time.monotonic()
 _CLEVR = "configs/clevr_set_prediction.py:smoke"
 _TETROMINOES = "configs/tetrominoes_object_discovery.py:smoke"
+_MOVI = "configs/movi_c_dinosaur.py:smoke"
 
 
 def _procedural(root: pathlib.Path) -> list[str]:
@@ -102,6 +103,55 @@ def _converted(root: pathlib.Path) -> list[str]:
   return [*command, f"--config.data.data_dir={root}"]
 
 
+def _folder(root: pathlib.Path) -> list[str]:
+  """Images in ClevrTex' layout, with masks; object discovery."""
+  import image_trees
+
+  if not root.exists():
+    image_trees.clevrtex(root, count=60)
+  return [
+    f"--config={_TETROMINOES}",
+    "--config.data.source=image_folder",
+    "--config.data.dataset=clevrtex",
+    f"--config.data.data_dir={root}",
+    "--config.data.center_crop=0.8",
+    "--config.data.max_num_objects=4",  # Of 3 to 5.
+    "--config.eval.num_examples=0",
+  ]
+
+
+def _movi(root: pathlib.Path) -> list[str]:
+  """Frames of videos, and a tiny random transformer; DINOSAUR."""
+  import movi_files
+
+  if not root.exists():
+    movi_files.write(root)
+  height, width = movi_files.SIZE
+  return [
+    f"--config={_MOVI}",
+    "--config.data.source=movi",
+    "--config.data.dataset=movi_c",
+    f"--config.data.data_dir={root}",
+    f"--config.data.tfds_config={movi_files.CONFIG}",
+    f"--config.data.resolution=({height},{width})",
+    f"--config.model.vit.image_size={height}",
+    "--config.data.max_num_objects=10",
+    "--config.eval.num_examples=0",
+  ]
+
+
+def _features(root: pathlib.Path) -> list[str]:
+  """What the transformer makes of these frames, computed beforehand."""
+  command = _movi(root.with_name("movi"))
+  if not root.exists():
+    _prepare(root, "features", *command, f"--output={root}", "--batch_size=8")
+  return [
+    *command,
+    "--config.data.features=precomputed",
+    f"--config.data.features_dir={root}",
+  ]
+
+
 # Flags of a run by source; files are made in the directory when needed.
 SOURCES: dict[str, Callable[[pathlib.Path], list[str]]] = {
   "procedural": _procedural,
@@ -109,6 +159,9 @@ SOURCES: dict[str, Callable[[pathlib.Path], list[str]]] = {
   "tfds": _tfds,
   "official": _official,
   "converted": _converted,
+  "folder": _folder,
+  "movi": _movi,
+  "features": _features,
 }
 
 

@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from slot_attention.data import example_writer
-from slot_attention.data import multi_object_specs
+from slot_attention.data.official import multi_object_specs
+from slot_attention.data.records import example_writer
 
 
 def example(name: str, rng: np.random.Generator) -> dict[str, np.ndarray]:

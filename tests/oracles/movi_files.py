@@ -5,9 +5,9 @@ import pathlib
 
 import numpy as np
 
-from slot_attention.data import movi_spec
-from slot_attention.data import record_stream
-from slot_attention.data import tfds_writer
+from slot_attention.data.records import record_stream
+from slot_attention.data.tfds import movi_spec
+from slot_attention.data.tfds import tfds_writer
 
 SIZE, NUM_FRAMES = (16, 16), 5
 NUM_VIDEOS = {"train": 6, "validation": 4, "test": 2}

@@ -4,11 +4,11 @@ import pathlib
 
 import made_up_records
 
-from slot_attention.data import conversion
-from slot_attention.data import converter
 from slot_attention.data import multi_object_datasets
-from slot_attention.data import multi_object_specs
-from slot_attention.data import record_source
+from slot_attention.data.official import multi_object_specs
+from slot_attention.data.records import conversion
+from slot_attention.data.records import converter
+from slot_attention.data.records import record_source
 
 SPECS = multi_object_specs.SPECS
 KINDS = ("published", "converted")

@@ -6,8 +6,8 @@ import pathlib
 import numpy as np
 import pytest
 
-from slot_attention.data import multi_object_specs
 from slot_attention.data import preprocess
+from slot_attention.data.official import multi_object_specs
 
 
 def reference(*parts: str) -> pathlib.Path:

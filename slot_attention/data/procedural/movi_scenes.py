@@ -12,7 +12,7 @@ import dataclasses
 
 import numpy as np
 
-from slot_attention.data import movi_spec
+from slot_attention.data.tfds import movi_spec
 
 GRAVITY, FRICTION, RESTITUTION, DENSITY = 9.81, 0.5, 0.5, 1.0
 NUM_KINDS = 3  # Of textures, see movi.TEXTURES.

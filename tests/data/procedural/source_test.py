@@ -8,8 +8,8 @@ import pytest
 
 from slot_attention import configuration
 from slot_attention import sharding
-from slot_attention.data import multi_object_specs
 from slot_attention.data import pipeline
+from slot_attention.data.official import multi_object_specs
 from slot_attention.data.procedural import multi_dsprites
 from slot_attention.data.procedural import source as source_lib
 from slot_attention.data.procedural import tetrominoes

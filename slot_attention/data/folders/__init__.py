@@ -1,0 +1,1 @@
+"""Image folders in the layouts that users download."""

@@ -1,0 +1,112 @@
+"""Reads what stands beside images: label maps and descriptions of scenes."""
+
+from collections.abc import Callable, Sequence
+import dataclasses
+import json
+import os
+from typing import Any
+
+import numpy as np
+import PIL.Image
+
+from slot_attention.data.folders import folder_files
+
+_UNPACK_AGAIN = "unpack the data set again"
+
+
+def read_json(path: str) -> dict[str, Any]:
+  """Reads a JSON object; a ValueError names the file."""
+  try:
+    with open(path, encoding="utf-8") as file:
+      values = json.load(file)
+    if not isinstance(values, dict):
+      raise ValueError("it is no JSON object")
+  except (OSError, ValueError) as error:
+    raise ValueError(
+      f"{path} cannot be read ({error}); {_UNPACK_AGAIN}."
+    ) from error
+  return values
+
+
+def count_objects(path: str) -> int:
+  """Returns the number of objects in a CLEVR-like scene file."""
+  objects = read_json(path).get("objects")
+  if not isinstance(objects, list):
+    raise ValueError(f"{path} has no list of objects; {_UNPACK_AGAIN}.")
+  return len(objects)
+
+
+def add_masks(
+  files: folder_files.Files,
+  masks: Sequence[str | None],
+  archive: str,
+  to_labels: Callable[[PIL.Image.Image], np.ndarray],
+) -> folder_files.Files:
+  """Adds label maps that are PNG files, one for every image or for none.
+
+  Args:
+    files: of a split.
+    masks: path of the mask of each image, relative to the root, None where it
+      has none; empty where masks are not wanted.
+    archive: what holds the masks, for messages.
+    to_labels: makes the label map [h, w] uint8 of a loaded file.
+
+  Returns:
+    The files; objects are counted in the masks if nothing else tells them.
+
+  Raises:
+    ValueError: some images have a mask, but not all.
+  """
+  if not masks:
+    return files
+  if not any(masks):
+    missing = (*files.missing, f"masks ({archive})")
+    return dataclasses.replace(files, missing=missing)
+  if None in masks:
+    raise ValueError(
+      f"{files.path(masks.index(None))} has no mask, but others have; unpack "
+      f"{archive} again, or remove all masks."
+    )
+
+  def load_labels(number: int) -> np.ndarray:
+    return read_mask(os.path.join(files.root, masks[number]), to_labels)
+
+  return dataclasses.replace(
+    files,
+    load_labels=load_labels,
+    count_objects=files.count_objects
+    or (lambda number: count_labels(load_labels(number))),
+  )
+
+
+def count_labels(labels: np.ndarray) -> int:
+  """Returns how many objects a label map shows."""
+  return np.count_nonzero(np.unique(labels))
+
+
+def read_mask(
+  path: str, to_labels: Callable[[PIL.Image.Image], np.ndarray]
+) -> np.ndarray:
+  """Reads a label map [h, w] uint8.
+
+  Args:
+    path: a PNG file, whatever it is called.
+    to_labels: makes the label map of a loaded file.
+
+  Raises:
+    ValueError: the file is none, or far too large; the message names it.
+  """
+  try:
+    # By its content: the files of ShapeStacks are not called .png.
+    with PIL.Image.open(path, formats=("PNG",)) as image:
+      image.load()
+      return to_labels(image)
+  except (
+    OSError,
+    SyntaxError,
+    ValueError,
+    PIL.Image.DecompressionBombError,
+  ) as error:
+    raise ValueError(
+      f"{path} cannot be decoded as a mask ({error}); {_UNPACK_AGAIN}."
+    ) from error

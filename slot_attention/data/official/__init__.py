@@ -1,0 +1,1 @@
+"""The Multi-Object Datasets as published: what they hold and how to read it."""

@@ -1,0 +1,1 @@
+"""Records: wire format, streams, indices, converted files and their writers."""

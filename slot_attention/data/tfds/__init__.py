@@ -1,0 +1,1 @@
+"""TFDS directories: reading, writing and generating CLEVR and MOVi."""
