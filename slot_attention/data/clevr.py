@@ -19,6 +19,7 @@ from etils import epath
 import numpy as np
 
 from slot_attention.data import preprocess
+from slot_attention.data.records import file_access
 from slot_attention.data.records import record_index
 from slot_attention.data.records import record_source
 from slot_attention.data.tfds import tfds_directory
@@ -143,13 +144,14 @@ def _prepared_builder(
   import tensorflow_datasets as tfds
 
   base = tfds_directory.base_directory(data_dir)
-  prepared = tfds_directory.is_prepared(base / NAME / VERSION)
-  if not prepared and not download:
-    raise FileNotFoundError(_missing(base))
-  builder = tfds.builder(f"{NAME}:{VERSION}", data_dir=os.fspath(base))
-  if not prepared:
-    logging.info("Downloading and preparing CLEVR in %s.", base)
-    builder.download_and_prepare()
+  with file_access.os_errors(base):
+    prepared = tfds_directory.is_prepared(base / NAME / VERSION)
+    if not prepared and not download:
+      raise FileNotFoundError(_missing(base))
+    builder = tfds.builder(f"{NAME}:{VERSION}", data_dir=os.fspath(base))
+    if not prepared:
+      logging.info("Downloading and preparing CLEVR in %s.", base)
+      builder.download_and_prepare()
   return builder
 
 

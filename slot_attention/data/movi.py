@@ -19,6 +19,7 @@ from etils import epath
 import numpy as np
 
 from slot_attention.data import preprocess
+from slot_attention.data.records import file_access
 from slot_attention.data.records import record_source
 from slot_attention.data.tfds import frame_index
 from slot_attention.data.tfds import movi_spec
@@ -83,8 +84,9 @@ def open_movi(
 
   Args:
     dataset: "movi_c" or "movi_d".
-    data_dir: the directory that holds DATASET/CONFIG/1.0.0; None or "" for
-      TFDS_DATA_DIR or, without that, TFDS' own default.
+    data_dir: the directory that holds DATASET/CONFIG/1.0.0, in a bucket too,
+      such as gs://kubric-public/tfds; None or "" for TFDS_DATA_DIR or, without
+      that, TFDS' own default.
     split: a key of SPLITS.
     view: what is to be seen of each frame.
     tfds_config: "256x256" or "128x128", size of the stored frames.
@@ -99,8 +101,9 @@ def open_movi(
 
   Raises:
     FileNotFoundError: the data set is not there.
-    ValueError: there is no such split, its files are damaged, in a bucket or
-      of something else, or no video has so many objects.
+    ValueError: there is no such split, its files are damaged or of something
+      else, or no video has so many objects.
+    OSError: the bucket does not answer.
   """
   videos = open_videos(dataset, data_dir, split, tfds_config)
   frames = select_frames(
@@ -235,20 +238,14 @@ def _open_builder(
   dataset: str, data_dir: str | None, tfds_config: str
 ) -> "tfds.core.DatasetBuilder":
   """Returns TFDS' builder of a data set that is there."""
-  if data_dir and "://" in data_dir:
-    raise ValueError(
-      f"config.data.data_dir is {data_dir}, but single frames are read from "
-      "local files only; copy the data set with `gsutil -m cp -r "
-      f"{data_dir.rstrip('/')}/{dataset}/{tfds_config} DIR/{dataset}/` and set "
-      "config.data.data_dir to DIR."
-    )
   base = tfds_directory.base_directory(data_dir)
   path = base / dataset / tfds_config / movi_spec.VERSION
-  if not tfds_directory.is_prepared(path):
-    raise FileNotFoundError(_missing(base, dataset, tfds_config))
   import tensorflow_datasets as tfds
 
-  builder = tfds.builder_from_directory(path)
+  with file_access.os_errors(base):
+    if not tfds_directory.is_prepared(path):
+      raise FileNotFoundError(_missing(base, dataset, tfds_config))
+    builder = tfds.builder_from_directory(path)
   if builder.info.file_format.value != "tfrecord":
     raise ValueError(
       f"{path} is of format {builder.info.file_format.value}, but only "

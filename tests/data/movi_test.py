@@ -1,6 +1,10 @@
 import itertools
+import pathlib
 import shutil
 
+from etils.epath import backend
+from etils.epath import gpath
+from etils.epath import register
 import movi_files
 import numpy as np
 import pytest
@@ -150,13 +154,34 @@ def test_what_is_not_there(movi_directory, arguments, error, message):
     open_movi(movi_directory.data_dir, **arguments)
 
 
-def test_buckets():
-  with pytest.raises(
-    ValueError,
-    match="single frames are read from local files only; copy the data set "
-    "with `gsutil -m cp -r gs://kubric-public/tfds/movi_c/16x16 DIR/movi_c/`",
-  ):
-    open_movi("gs://kubric-public/tfds/")
+@pytest.fixture
+def bucket(movi_directory, monkeypatch):
+  """A copy of the data set in tensorflow's memory, in place of a bucket."""
+  monkeypatch.setattr(gpath, "_URI_PREFIXES", ("ram://",))
+  monkeypatch.setattr(gpath, "_URI_SCHEMES", frozenset({"ram"}))
+  monkeypatch.setitem(gpath._URI_MAP_ROOT, "ram://", "/ram/")
+  monkeypatch.setitem(gpath._PREFIX_TO_BACKEND, "ram", backend.tf_backend)
+  paths = register._URI_PREFIXES_TO_CLS
+  monkeypatch.setitem(paths, "ram://", gpath.PosixGPath)
+  root = pathlib.Path(movi_directory.data_dir)
+  for path in root.rglob("*"):
+    if path.is_file():
+      name = f"ram://bucket/{path.relative_to(root)}"
+      tf.io.gfile.makedirs(name.rpartition("/")[0])
+      tf.io.gfile.copy(str(path), name, overwrite=True)
+  return "ram://bucket"
+
+
+def test_a_bucket_gives_the_same_batches(movi_directory, bucket):
+  sources = open_movi(movi_directory.data_dir), open_movi(bucket)
+  batches = [take(x.train_batches(5, 7, 2, ALL), 6) for x in sources]
+  for local, remote in zip(*batches, strict=True):
+    same(local, remote)
+
+
+def test_what_is_not_in_a_bucket(bucket):
+  with pytest.raises(FileNotFoundError, match="ram://bucket/movi_d/16x16"):
+    open_movi(bucket, dataset="movi_d")
 
 
 @pytest.fixture

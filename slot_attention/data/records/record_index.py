@@ -6,17 +6,20 @@ records without reading their payloads.
 """
 
 from collections.abc import Sequence
+from concurrent import futures
 import dataclasses
 import os
 import struct
 
 import numpy as np
 
+from slot_attention.data.records import file_access
 from slot_attention.data.records import record_stream
 
 _HEADER = struct.Struct("<QI")  # Length of the payload, masked CRC32C of it.
 _FOOTER = struct.Struct("<I")  # Masked CRC32C of the payload.
 ADVICE = "copy the file again or prepare the data set again"
+THREADS = 16  # Waiting for disks and buckets, not computing.
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -46,10 +49,11 @@ class RecordIndex:
   def build(
     cls, paths: Sequence[str], expected_counts: Sequence[int] | None = None
   ) -> "RecordIndex":
-    """Scans the headers of uncompressed local TFRecord files.
+    """Scans the headers of uncompressed TFRecord files.
 
     Args:
-      paths: the files, in the order in which records are numbered.
+      paths: the files, in the order in which records are numbered; local ones,
+        or in buckets, where every record costs a request.
       expected_counts: how many records each has by the data set's metadata.
 
     Returns:
@@ -58,10 +62,12 @@ class RecordIndex:
     Raises:
       FileNotFoundError: a file is missing.
       ValueError: a file is empty, cut off, damaged or of another format, or
-        lies in a bucket, or has another number of records than expected.
+        has another number of records than expected.
+      OSError: a disk or a bucket does not answer.
     """
     paths = tuple(os.fspath(path) for path in paths)
-    files = [_scan(path) for path in paths]
+    with futures.ThreadPoolExecutor(THREADS) as pool:
+      files = list(pool.map(_scan, paths))
     counts = [len(offsets) for offsets, _ in files]
     for path, count, expected in zip(
       paths, counts, expected_counts or counts, strict=True
@@ -102,16 +108,13 @@ class RecordIndex:
       IndexError: there is no such record.
       ValueError: the file has become shorter since the index was built, or
         the record is damaged.
-      OSError: the disk does not answer.
+      OSError: the disk or the bucket does not answer.
     """
     path, number = self.locate(record)
     length, offset = int(self.lengths[record]), int(self.offsets[record])
     size = length + _FOOTER.size
-    file = os.open(path, os.O_RDONLY)
-    try:
-      content = os.pread(file, size, offset)
-    finally:
-      os.close(file)
+    with file_access.open_file(path) as file:
+      content = file.read(size, offset)
     if len(content) != size:
       raise ValueError(
         f"{path} ends within record {number}, but did not when it was opened; "
@@ -129,31 +132,22 @@ class RecordIndex:
 
 def _scan(path: str) -> tuple[np.ndarray, np.ndarray]:
   """Returns offsets and lengths of the payloads in a file, [n] int64 each."""
-  if "://" in path:
-    raise ValueError(
-      f"{path} is not a local file, and finding its records would take one "
-      "request for each; copy the data set to a local disk or mount the bucket."
-    )
   try:
-    file = os.open(path, os.O_RDONLY)
+    with file_access.open_file(path, scattered=True) as file:
+      return _follow_headers(file, path)
   except FileNotFoundError as error:
     raise FileNotFoundError(f"{path} is missing; {ADVICE}.") from error
-  try:
-    # Without this the kernel reads 128 kB and more around every header.
-    if hasattr(os, "posix_fadvise"):
-      os.posix_fadvise(file, 0, 0, os.POSIX_FADV_RANDOM)
-    return _follow_headers(file, path)
-  finally:
-    os.close(file)
 
 
-def _follow_headers(file: int, path: str) -> tuple[np.ndarray, np.ndarray]:
-  size = os.fstat(file).st_size
+def _follow_headers(
+  file: file_access.File, path: str
+) -> tuple[np.ndarray, np.ndarray]:
+  size = file.size
   if size == 0:
     raise ValueError(f"{path} is empty; {ADVICE}.")
   offsets, lengths, position = [], [], 0
   while position < size:
-    header = os.pread(file, _HEADER.size, position)
+    header = file.read(_HEADER.size, position)
     if len(header) < _HEADER.size:
       raise ValueError(_cut_off(path, len(offsets), size))
     length, checksum = _HEADER.unpack(header)

@@ -8,10 +8,10 @@ so that the place of a frame is found without reading what lies before it.
 from collections.abc import Iterator
 from concurrent import futures
 import dataclasses
-import os
 
 import numpy as np
 
+from slot_attention.data.records import file_access
 from slot_attention.data.records import record_index
 from slot_attention.data.records import wire_format
 
@@ -20,7 +20,6 @@ NUM_INSTANCES = "metadata/num_instances"
 _NAMES = (VIDEO, SEGMENTATIONS, NUM_INSTANCES)
 _BLOCK = 4096  # Bytes read around a length; small features share a block.
 _HEADER = 16  # At most so many bytes are a tag and a length.
-_THREADS = 16  # Waiting for disks, not computing.
 
 Span = tuple[int, int]  # First byte in the file, and number of bytes.
 
@@ -66,7 +65,7 @@ class FrameIndex:
     Raises:
       ValueError: a record is no video, or damaged.
     """
-    with futures.ThreadPoolExecutor(_THREADS) as pool:
+    with futures.ThreadPoolExecutor(record_index.THREADS) as pool:
       found = list(
         pool.map(lambda i: _look_into(videos, i), range(len(videos)))
       )
@@ -114,21 +113,18 @@ class FrameIndex:
     )
 
   def _read_images(self, path: str, video: int, frame: int) -> list[bytes]:
-    file = os.open(path, os.O_RDONLY)
-    try:
-      images = []
+    images = []
+    with file_access.open_file(path) as file:
       for kind in range(2):
         key = (video, kind)
         if key not in self._frames:  # Threads that meet here find the same.
           span = tuple(self.spans[video, kind].tolist())
           self._frames[key] = _find_strings(file, span, self.num_frames)
         start, length = self._frames[key][frame].tolist()
-        image = os.pread(file, length, start)
+        image = file.read(length, start)
         if len(image) != length:
           raise ValueError("the file has become shorter since it was opened")
         images.append(image)
-    finally:
-      os.close(file)
     return images
 
 
@@ -138,35 +134,39 @@ def _look_into(
   """Returns the lists of frames and segmentations, and how many objects."""
   path, number = videos.locate(video)
   start, length = int(videos.offsets[video]), int(videos.lengths[video])
-  file = os.open(path, os.O_RDONLY)
   try:
-    reader, found = _BlockReader(file), {}
-    for name, feature in _features(reader, start, start + length):
-      found[name] = feature
-      if found.keys() >= set(_NAMES):
-        break
-    missing = [name for name in _NAMES if name not in found]
-    if missing:
-      raise ValueError(f"it has no feature {missing[0]}")
-    number_of = wire_format.parse_feature(
-      memoryview(reader.read(*found[NUM_INSTANCES]))
-    )
-    if number_of.shape != (1,):
-      raise ValueError(f"its {NUM_INSTANCES} is {number_of.tolist()}")
-    return found[VIDEO], found[SEGMENTATIONS], int(number_of[0])
+    with file_access.open_file(path) as file:
+      return _find_features(file, start, start + length)
   except ValueError as error:
     raise ValueError(
       f"Record {number} of {path} is no video with masks: {error}; "
       f"{record_index.ADVICE}."
     ) from error
-  finally:
-    os.close(file)
+
+
+def _find_features(
+  file: file_access.File, start: int, end: int
+) -> tuple[Span, Span, int]:
+  reader, found = _BlockReader(file), {}
+  for name, feature in _features(reader, start, end):
+    found[name] = feature
+    if found.keys() >= set(_NAMES):
+      break
+  missing = [name for name in _NAMES if name not in found]
+  if missing:
+    raise ValueError(f"it has no feature {missing[0]}")
+  number_of = wire_format.parse_feature(
+    memoryview(reader.read(*found[NUM_INSTANCES]))
+  )
+  if number_of.shape != (1,):
+    raise ValueError(f"its {NUM_INSTANCES} is {number_of.tolist()}")
+  return found[VIDEO], found[SEGMENTATIONS], int(number_of[0])
 
 
 class _BlockReader:
   """Reads small pieces of a file; neighbours come from one block."""
 
-  def __init__(self, file: int):
+  def __init__(self, file: file_access.File):
     self._file = file
     self._start, self._block = 0, b""
 
@@ -174,7 +174,7 @@ class _BlockReader:
     """Returns so many bytes, or fewer at the end of the file."""
     place = start - self._start
     if place < 0 or place + length > len(self._block):
-      self._block = os.pread(self._file, max(length, _BLOCK), start)
+      self._block = self._file.read(max(length, _BLOCK), start)
       self._start, place = start, 0
     return self._block[place : place + length]
 
@@ -207,7 +207,9 @@ def _features(
       yield reader.read(*parts[1]).decode(errors="replace"), parts[2]
 
 
-def _find_strings(file: int, feature: Span, count: int) -> np.ndarray:
+def _find_strings(
+  file: file_access.File, feature: Span, count: int
+) -> np.ndarray:
   """Returns the places [count, 2] int64 of the strings of a feature."""
   reader = _BlockReader(file)
   _, (start, length) = reader.field(feature[0], sum(feature))  # The list.

@@ -94,9 +94,14 @@ def test_missing_file(paths):
     record_index.RecordIndex.build(paths)
 
 
-def test_bucket():
-  with pytest.raises(ValueError, match="gs://a/b is not a local file"):
-    record_index.RecordIndex.build(["gs://a/b"])
+def test_files_that_are_not_local(paths):
+  tf = preprocess.import_tensorflow()
+  remote = [f"ram://{path.name}" for path in paths]
+  for path, copy in zip(paths, remote, strict=True):
+    tf.io.gfile.copy(str(path), copy, overwrite=True)
+  index = record_index.RecordIndex.build(remote, [3, 1, 2])
+  with futures.ThreadPoolExecutor(8) as pool:
+    assert list(pool.map(index.read, range(len(ALL)))) == ALL
 
 
 def test_file_that_shrinks_later(paths):
