@@ -43,6 +43,7 @@ def get_default() -> ml_collections.ConfigDict:
   config.data.features = "on_the_fly"
   config.data.features_dir = ""  # What `prepare features` wrote.
   config.data.tfds_config = "256x256"  # movi: size of the stored frames.
+  config.data.keep_on_devices = False  # Read the training split once, whole.
   config.data.horizontal_flip = False  # Half of the training images.
   config.data.grayscale = False
   # multi_object_datasets: consecutive records of train, validation and test.

@@ -76,6 +76,13 @@ def _validate_source(config: ml_collections.ConfigDict) -> None:
     "three numbers of records (train, validation, test), 0 or more, and of "
     "train more than 0",
   )
+  configuration.require(
+    not data.keep_on_devices or data.source != "procedural",
+    "data.keep_on_devices",
+    data.keep_on_devices,
+    "False where data.source is procedural, whose scenes lie on the devices "
+    "anyway with data.procedural.num_train",
+  )
   if data.source == "clevr":
     configuration.require(
       data.dataset == "clevr",

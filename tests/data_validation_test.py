@@ -73,3 +73,14 @@ def test_sets_without_procedural_scenes():
   config.data.dataset = "coco"
   with pytest.raises(configuration.ConfigError, match="must be none of"):
     config_validation.validate(config)
+
+
+def test_procedural_scenes_are_not_read_to_be_kept():
+  config = configuration.get_object_discovery()
+  config.data.keep_on_devices = True
+  config_validation.validate(config)
+  config.data.source = "procedural"
+  with pytest.raises(
+    configuration.ConfigError, match=r"keep_on_devices.*False"
+  ):
+    config_validation.validate(config)

@@ -61,7 +61,8 @@ def open_source(
   if config.features == "precomputed":
     from slot_attention.data import features
 
-    return HostSource(features.open_features(config, split, vit), mesh)
+    reader = features.open_features(config, split, vit)
+    return _on_devices(reader, config, split, mesh)
   source = SOURCES[config.source](config, split, mesh)
   if config.horizontal_flip or config.grayscale:
     return augment.AugmentedSource(
@@ -119,6 +120,25 @@ class Reader(Protocol):
   ) -> Iterator[dict[str, np.ndarray]]:
     """Yields one pass, padded, with `valid`."""
 
+  def train_positions(
+    self, batch_size: int, seed: int, start_step: int
+  ) -> Iterator[np.ndarray]:
+    """Yields places [b] in that pass of the rows of each global batch."""
+
+
+def _on_devices(
+  reader: Reader,
+  config: ml_collections.ConfigDict,
+  split: str,
+  mesh: jax.sharding.Mesh,
+) -> Source:
+  """Moves batches, or once the whole training split, to the devices."""
+  if config.keep_on_devices and split == "train":
+    from slot_attention.data import stored
+
+    return stored.StoredSource(reader, mesh)
+  return HostSource(reader, mesh)
+
 
 def _clevr(
   config: ml_collections.ConfigDict, split: str, mesh: jax.sharding.Mesh
@@ -136,7 +156,7 @@ def _clevr(
     num_targets=config.num_targets,
     interpolation=config.interpolation,
   )
-  return HostSource(reader, mesh)
+  return _on_devices(reader, config, split, mesh)
 
 
 def _multi_object_datasets(
@@ -155,7 +175,7 @@ def _multi_object_datasets(
     crop=tuple(config.crop),
     interpolation=config.interpolation,
   )
-  return HostSource(reader, mesh)
+  return _on_devices(reader, config, split, mesh)
 
 
 def _image_folder(
@@ -178,7 +198,7 @@ def _image_folder(
     min_num_objects=config.min_num_objects,
     max_num_objects=config.max_num_objects,
   )
-  return HostSource(reader, mesh)
+  return _on_devices(reader, config, split, mesh)
 
 
 def _movi(
@@ -199,7 +219,7 @@ def _movi(
     min_num_objects=config.min_num_objects,
     max_num_objects=config.max_num_objects,
   )
-  return HostSource(reader, mesh)
+  return _on_devices(reader, config, split, mesh)
 
 
 def _procedural(

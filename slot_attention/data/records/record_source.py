@@ -10,6 +10,7 @@ rows, however many hosts there are.
 from collections.abc import Callable, Iterator, Sequence
 import dataclasses
 import itertools
+import re
 from typing import Protocol, TYPE_CHECKING
 
 import numpy as np
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
   import tensorflow as tf
 
 Batch = dict[str, np.ndarray]
+
+_NODES = re.compile(r"\{\{\w+ [^}]*\}\}|\[Op:\w+\].*")
 
 _SHUFFLE_SEED = 498247692  # What tf.random.experimental adds to its seeds.
 
@@ -94,12 +97,31 @@ class RecordSource:
     def numbers_at(step: "tf.Tensor") -> "tf.Tensor":
       return shuffle(step * batch_size + host_rows, seed, self.records)
 
-    steps = tf.data.Dataset.range(start_step, np.iinfo(np.int64).max)
     yield from self._batches(
-      steps.map(numbers_at),
+      _steps_from(start_step).map(numbers_at),
       len(host_rows),
       lambda i: numbers_at(tf.constant(start_step + i, tf.int64)).numpy(),
     )
+
+  def train_positions(
+    self, batch_size: int, seed: int, start_step: int
+  ) -> Iterator[np.ndarray]:
+    """Yields which examples `train_batches` yields, without reading them.
+
+    Args:
+      batch_size: size of the global batch.
+      seed: see `train_batches`.
+      start_step: see `train_batches`.
+
+    Yields:
+      [batch_size] int64, places in the order of `eval_batches`.
+    """
+    places = np.arange(self.num_examples)
+    rows = np.arange(batch_size, dtype=np.int64)
+    batches = _steps_from(start_step).map(
+      lambda step: shuffle(step * batch_size + rows, seed, places)
+    )
+    yield from batches.prefetch(2).as_numpy_iterator()
 
   def eval_batches(
     self, batch_size: int, rows: slice, num_examples: int | None = None
@@ -170,7 +192,7 @@ class RecordSource:
         batch = next(batches, None)
       except tf.errors.OpError as error:
         self._raise_for_record(numbers_of(i))
-        reason = str(error.message).strip().partition("\n")[0]
+        reason = _reason(error)
         raise RuntimeError(
           f"A batch could not be read ({reason}), though all of its records "
           "can be read now; run the same command again."
@@ -189,10 +211,9 @@ class RecordSource:
       except (tf.errors.OpError, ValueError) as error:
         path, place = self.index.locate(number)
         name = path if place is None else f"Record {place} of {path}"
-        reason = str(getattr(error, "message", error)).strip().split("\n")[0]
         raise ValueError(
-          f"{name} cannot be decoded ({reason}); copy the file again or "
-          "prepare the data set again."
+          f"{name} cannot be decoded ({_reason(error)}); copy the file again "
+          "or prepare the data set again."
         ) from error
 
   def _empty_batch(self) -> Batch:
@@ -204,6 +225,12 @@ class RecordSource:
       key: (value if self.batched else value[None]).numpy()[:0]
       for key, value in example.items()
     }
+
+
+def _steps_from(start: int) -> "tf.data.Dataset":
+  """Returns all numbers from `start` on."""
+  tf = preprocess.import_tensorflow()
+  return tf.data.Dataset.range(start, np.iinfo(np.int64).max)
 
 
 def map_records(
@@ -237,6 +264,12 @@ def map_records(
   return numbers.map(
     read_and_decode, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True
   )
+
+
+def _reason(error: Exception) -> str:
+  """Returns what went wrong, without the names of tensorflow's nodes."""
+  text = str(getattr(error, "message", error)).strip().partition("\n")[0]
+  return _NODES.sub("", text).strip(" .").replace(". ", "; ")
 
 
 def _read(index: Index, record: int) -> bytes:
