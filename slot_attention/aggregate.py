@@ -19,13 +19,14 @@ import numpy as np
 
 from slot_attention import cli
 from slot_attention import configuration
+from slot_attention import moved_files
 from slot_attention import results
 from slot_attention import run_files
 from slot_attention import writers
 from slot_attention.figures import curves
 
 # What may differ between seeds of one experiment: seed and paths.
-_FREE_KEYS = ("seed", "data.data_dir")
+_FREE_KEYS = ("seed", *moved_files.KEYS.values())
 
 # What the figure shows of a metric: the point and the bar.
 CENTERS = {"mean": "std", "median": "max_deviation"}

@@ -11,6 +11,7 @@ import os
 from typing import Any, NamedTuple
 
 from absl import flags
+from absl import logging
 import jax
 import ml_collections
 
@@ -18,12 +19,15 @@ from slot_attention import checkpoints
 from slot_attention import cli
 from slot_attention import config_validation
 from slot_attention import evaluator as evaluator_lib
+from slot_attention import moved_files
 from slot_attention import results
 from slot_attention import run_files
 from slot_attention import sharding
 from slot_attention import tasks
+from slot_attention.convert import inception
 from slot_attention.data import pipeline
 from slot_attention.figures import curves
+from slot_attention.metrics import fid
 
 
 class Run(NamedTuple):
@@ -45,6 +49,9 @@ def open_run(
   num_objects: Sequence[int] = (),
   dataset: str | None = None,
   batch_size: int | None = None,
+  features_dir: str | None = None,
+  vit_weights: str | None = None,
+  generate: bool = False,
 ) -> Iterator[Run]:
   """Opens a run for evaluation, on all devices.
 
@@ -53,13 +60,17 @@ def open_run(
     step: "latest", "best", or the step of a checkpoint.
     split: "train_eval", "validation" or "test"; None for the run's own.
     num_examples: first examples of the split; 0 for all; None as in the run.
-    data_dir: overrides the run's config.data.data_dir.
+    data_dir: overrides the run's config.data.data_dir; see `moved_files`.
     num_objects: the split's images have from the least to the most of these;
       empty for what the run was trained on.
     dataset: another one of the run's config.data.source, in images of any
       number of objects up to config.data.num_targets unless num_objects says
       otherwise.
     batch_size: over all devices; None for the run's config.eval.batch_size.
+    features_dir: overrides the run's config.data.features_dir.
+    vit_weights: overrides the run's config.model.vit.weights.
+    generate: sets config.eval.autoregressive, so that a task which can generate
+      images does.
 
   Yields:
     The run; its mesh is set until the context ends.
@@ -67,8 +78,14 @@ def open_run(
   config = run_files.read_config(workdir)
   if split:
     config.eval.split = split
-  if data_dir:
-    config.data.data_dir = data_dir
+  moved_files.apply(
+    config,
+    data_dir=data_dir,
+    features_dir=features_dir,
+    vit_weights=vit_weights,
+  )
+  if generate:
+    config.eval.autoregressive = True
   if num_examples is not None:
     config.eval.num_examples = num_examples
   if batch_size is not None:
@@ -107,6 +124,7 @@ def evaluate(
   num_slots: Sequence[int] = (),
   num_iterations: Sequence[int] = (),
   num_objects: Sequence[int] = (),
+  inception_weights: str | None = None,
   **kwargs: Any,
 ) -> dict[str, Any]:
   """Evaluates a checkpoint over a grid of slots, iterations and objects.
@@ -116,17 +134,31 @@ def evaluate(
     num_slots: numbers of slots; empty for the one trained with.
     num_iterations: numbers of iterations; empty for the one trained with.
     num_objects: numbers of visible objects; see `open_run`.
+    inception_weights: file of the network with which the images that the task
+      generates are compared with the true ones, as `eval/fid`; see
+      `convert.inception`.
     **kwargs: see `open_run`.
 
   Returns:
     {"step", "split", "results": [{"num_slots", "num_iterations", "num_objects",
     "num_examples", "eval/..."}]}; num_objects is "all" or a number.
+
+  Raises:
+    ValueError: there are weights, and the task generates no images.
   """
-  with open_run(workdir, num_objects=num_objects, **kwargs) as run:
+  generate = bool(inception_weights)
+  with open_run(
+    workdir, num_objects=num_objects, generate=generate, **kwargs
+  ) as run:
     settings = list(
       itertools.product(num_slots or [None], num_iterations or [None])
     )
-    groups = run.evaluator.evaluate_grid(run.variables, settings, num_objects)
+    distance = _create_distance(run, inception_weights, len(settings))
+    groups = run.evaluator.evaluate_grid(
+      run.variables, settings, num_objects, distance=distance
+    )
+    for sentence in distance.warnings() if distance else []:
+      logging.warning("%s", sentence)
     rows = [
       results.make_row(run.config, scalars, *setting, objects)
       for setting, group in zip(settings, groups, strict=True)
@@ -134,6 +166,26 @@ def evaluate(
     ]
     split = run.config.eval.split
     return {"step": run.step, "split": split, "results": rows}
+
+
+def _create_distance(
+  run: Run, inception_weights: str | None, num_sets: int
+) -> fid.FrechetInceptionDistance | None:
+  """Returns what compares images with generated ones; None without weights."""
+  generates = run.evaluator.task.generates_images()
+  if not inception_weights:
+    if generates:
+      logging.info("%s", inception.WITHOUT_WEIGHTS)
+    return None
+  if not generates:
+    raise ValueError(
+      f"--inception_weights is {inception_weights!r}, but a run with "
+      f"config.task = {run.config.task} generates no images, of which the FID "
+      "is; leave it out."
+    )
+  place = sharding.replicated(sharding.create_mesh())
+  features = inception.load(inception_weights, place)
+  return fid.FrechetInceptionDistance(features, num_sets)
 
 
 def main(argv: list[str]) -> None:
@@ -148,9 +200,10 @@ def main(argv: list[str]) -> None:
     step=values.step,
     split=values.split,
     num_examples=values.num_examples,
-    data_dir=values.data_dir,
     dataset=values.dataset,
     batch_size=values.batch_size,
+    inception_weights=values.inception_weights,
+    **moved_files.from_flags(),
   )
   rows = result["results"]
   for row in rows:
@@ -221,8 +274,13 @@ def _define_flags() -> None:
     "num_examples", None, "Default: the run's eval.num_examples; 0: all."
   )
   flags.DEFINE_integer("batch_size", None, "Default: the run's.")
-  flags.DEFINE_string("data_dir", None, "Where the data lies now.")
   flags.DEFINE_string("dataset", None, "Another one, such as movi_d.")
+  flags.DEFINE_string(
+    "inception_weights",
+    None,
+    "pytorch-fid's file, for the FID of generated images (SLATE).",
+  )
+  moved_files.define_flags()
   flags.DEFINE_string("output", None, "Default: evaluation.json of the run.")
   flags.mark_flag_as_required("workdir")
 

@@ -10,6 +10,7 @@ import numpy as np
 from slot_attention import sharding
 from slot_attention import train_state as train_state_lib
 from slot_attention.data import pipeline
+from slot_attention.metrics import fid
 from slot_attention.tasks import base
 
 # Evaluation draws its slots from a stream of its own, the same at every
@@ -60,12 +61,13 @@ class Evaluator:
       )
     self.task = task
     self.source = source
+    self._mesh = mesh
     self._batch_size = batch_size
     self._num_examples = num_examples
-    replicated = sharding.replicated(mesh)
-    self._encode = jax.jit(task.encode, out_shardings=sharding.batched(mesh))
+    replicated, batched = sharding.replicated(mesh), sharding.batched(mesh)
+    self._encode = jax.jit(task.encode, out_shardings=batched)
     self._eval_step = jax.jit(
-      self._run_step, static_argnums=(4, 5), out_shardings=replicated
+      self._run_step, static_argnums=(4, 5), out_shardings=(replicated, batched)
     )
     self._predict = jax.jit(
       self._run_predict, static_argnums=(2, 3, 4), out_shardings=replicated
@@ -99,6 +101,7 @@ class Evaluator:
     settings: Sequence[Setting],
     num_objects: Sequence[int] = (),
     check: Callable[[], None] | None = None,
+    distance: fid.FrechetInceptionDistance | None = None,
   ) -> list[dict[int | str, dict[str, float]]]:
     """Evaluates several numbers of slots and iterations in one pass.
 
@@ -111,27 +114,61 @@ class Evaluator:
       num_objects: counts of visible objects; images of each are summarized on
         their own besides.
       check: called after each batch; may raise.
+      distance: without images yet, of a set for each setting; takes the split's
+        images and those that the task generates of them.
 
     Returns:
       For every setting, scalars with `num_examples` by number of objects: "all"
       for all images, then each of `num_objects`. Where there is no image,
-      `num_examples` stands alone.
+      `num_examples` stands alone. A distance is `fid`, of all images only.
     """
     collected: list[Collected] = [{} for _ in settings]
     for i, batch in enumerate(
       self.source.eval_batches(self._batch_size, self._num_examples)
     ):
-      inputs = self._encode(variables, self.task.observed(batch))
+      inputs, generated = self._encode(variables, self.task.observed(batch)), []
       for rows, setting in zip(collected, settings, strict=True):
-        outputs = sharding.to_host(
-          self._eval_step(variables, batch, inputs, np.uint32(i), *setting)
+        outputs, images = self._eval_step(
+          variables, batch, inputs, np.uint32(i), *setting
         )
+        outputs = sharding.to_host(outputs)
         valid = outputs.pop("valid")
         for name, values in outputs.items():
           rows.setdefault(name, []).append(values[valid])
+        generated.append(images)
+      if distance:
+        distance.update(batch["image"], generated, valid)
       if check:
         check()
-    return [self._summarize(rows, num_objects) for rows in collected]
+    results = [self._summarize(rows, num_objects) for rows in collected]
+    if distance:
+      for groups, value in zip(results, distance.results(), strict=True):
+        groups[ALL]["fid"] = value
+    return results
+
+  def lower(
+    self, variables: dict[str, Any], batch: pipeline.Batch
+  ) -> tuple[jax.stages.Lowered, jax.stages.Lowered]:
+    """Traces what `evaluate` runs on each batch, to be measured.
+
+    Args:
+      variables: the model's variables, arrays or shapes.
+      batch: with `valid`, arrays or shapes.
+
+    Returns:
+      To be compiled: (variables, observed) -> inputs, and (variables, batch,
+      inputs, number) -> per-example arrays, of the configured slots and
+      iterations.
+    """
+    observed, place = self.task.observed(batch), sharding.batched(self._mesh)
+    inputs = jax.tree.map(
+      lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=place),
+      jax.eval_shape(self._encode, variables, observed),
+    )
+    step = self._eval_step.lower(
+      variables, batch, inputs, np.uint32(0), None, None
+    )
+    return self._encode.lower(variables, observed), step
 
   def figures(
     self,
@@ -202,11 +239,13 @@ class Evaluator:
     number: jax.Array,
     num_slots: int | None,
     num_iterations: int | None,
-  ) -> dict[str, jax.Array]:
+  ) -> tuple[dict[str, jax.Array], jax.Array | None]:
+    """Returns what is kept for the split, and generated images, if any."""
     rngs = train_state_lib.step_rngs(_EVAL_SEED, number)
     outputs = self.task.eval_step(
       variables, batch, rngs, num_slots, num_iterations, inputs
     )
+    generated = outputs.pop(base.GENERATED, None)
     for name, rows in outputs.items():
       if rows.shape[:1] != batch["valid"].shape:
         raise ValueError(
@@ -214,7 +253,7 @@ class Evaluator:
           f"one entry per example, {batch['valid'].shape[0]} in all."
         )
     kept = {name: batch[name] for name in _KEPT if name in batch}
-    return outputs | kept
+    return outputs | kept, generated
 
   def _run_predict(
     self,

@@ -131,7 +131,8 @@ def require_weights(config: ml_collections.ConfigDict) -> None:
   if not os.path.exists(config.weights):
     raise FileNotFoundError(
       f"config.model.vit.weights is {config.weights!r}, which does not exist; "
-      f"{advice}."
+      f"{advice} (evaluate, visualize and load take the new place of a run's "
+      "file as vit_weights)."
     )
 
 

@@ -6,26 +6,34 @@ import jax
 import numpy as np
 
 from slot_attention import checkpoints
+from slot_attention import moved_files
 from slot_attention import run_files
 from slot_attention import sharding
 from slot_attention import tasks
 from slot_attention import train_state as train_state_lib
 
 
-def load(workdir: str, step: int | str = "latest") -> "Predictor":
+def load(
+  workdir: str, step: int | str = "latest", vit_weights: str | None = None
+) -> "Predictor":
   """Loads a trained model.
 
   Args:
     workdir: directory of a run.
     step: "latest", "best", or the step of a checkpoint.
+    vit_weights: of DINOSAUR, where the vision transformer's file lies now; None
+      for the run's config.model.vit.weights.
 
   Returns:
     A function of images; see `Predictor.__call__`.
 
   Raises:
-    FileNotFoundError: there is no run, or it has no such checkpoint.
+    FileNotFoundError: there is no run, it has no such checkpoint, or the vision
+      transformer's file is missing.
+    ValueError: the run reads no such file.
   """
   config = run_files.read_config(workdir)
+  moved_files.apply(config, vit_weights=vit_weights)
   place = sharding.replicated(sharding.create_mesh())
   task = tasks.create_task(config)
   frozen = jax.device_put(task.load_frozen(needs_images=True), place)

@@ -11,6 +11,7 @@ from PIL import Image
 
 from slot_attention import cli
 from slot_attention import evaluate
+from slot_attention import moved_files
 from slot_attention.figures import html_page
 from slot_attention.figures import scene_views
 
@@ -67,8 +68,8 @@ def main(argv: list[str]) -> None:
     values.workdir,
     values.step,
     values.split,
-    data_dir=values.data_dir,
     batch_size=values.batch_size,
+    **moved_files.from_flags(),
   ) as run:
     run_name = os.path.basename(os.path.abspath(values.workdir))
     paths = draw_run(
@@ -88,10 +89,10 @@ def _define_flags() -> None:
   flags.DEFINE_string("step", "latest", "latest, best, or a step.")
   flags.DEFINE_string("split", None, "Default: the run's eval.split.")
   flags.DEFINE_integer("batch_size", None, "Default: the run's.")
-  flags.DEFINE_string("data_dir", None, "Where the data lies now.")
   flags.DEFINE_integer("num_figures", None, "Default: the run's.")
   flags.DEFINE_integer("num_slots", None, "Default: the run's.")
   flags.DEFINE_integer("num_iterations", None, "Default: the run's.")
+  moved_files.define_flags()
   flags.mark_flags_as_required(["workdir", "output"])
 
 

@@ -9,20 +9,15 @@ import sys
 from PIL import Image
 import pytest
 
-from configs import clevr_object_discovery
 from slot_attention import evaluate
 from slot_attention import results
-from slot_attention import train
 
 ROOT = pathlib.Path(__file__).parents[1]
 
 
 @pytest.fixture(scope="module")
-def workdir(tmp_path_factory):
-  config = clevr_object_discovery.get_config("smoke")
-  path = str(tmp_path_factory.mktemp("run"))
-  train.train_and_evaluate(config, path)
-  return path
+def workdir(object_discovery_run):
+  return str(object_discovery_run.workdir)
 
 
 def test_plain_call_repeats_the_evaluation_of_training(workdir):
@@ -51,6 +46,13 @@ def test_batches_can_be_smaller_than_in_the_run(workdir):
   with evaluate.open_run(workdir, batch_size=4) as run:
     _, batch = run.evaluator.examples(run.variables, 8)
   assert len(batch["image"]) == 4
+
+
+def test_fid_needs_generated_images(workdir):
+  with pytest.raises(
+    ValueError, match=r"'x\.pth', but .* = object_discovery generates no images"
+  ):
+    evaluate.evaluate(workdir, inception_weights="x.pth")
 
 
 def test_files_of_a_grid(workdir, tmp_path):

@@ -6,6 +6,7 @@ the same names, which `python -m slot_attention.convert.inception
 """
 
 from collections.abc import Callable, Mapping
+import os
 from typing import Any
 import zipfile
 
@@ -20,10 +21,10 @@ from slot_attention.convert import torch_layers
 from slot_attention.convert import trees
 from slot_attention.modules import inception
 
+_FILE = "pt_inception-2015-12-05-6726825d.pth"
 WITHOUT_WEIGHTS = (
   "FID is left out: it needs the weights of its Inception network; give the "
-  "file pt_inception-2015-12-05-6726825d.pth of pytorch-fid as "
-  "--inception_weights."
+  f"file {_FILE} of pytorch-fid as --inception_weights."
 )
 # Of the classifier, which features do not need, and counters.
 _UNUSED = ("fc.", "AuxLogits.")
@@ -36,11 +37,15 @@ _LEAVES = {
 }
 
 
-def load(path: str) -> Callable[[np.ndarray], jax.Array]:
+def load(
+  path: str, place: jax.sharding.Sharding | None = None
+) -> Callable[[jax.Array], jax.Array]:
   """Reads weights and returns the network with them.
 
   Args:
     path: see above.
+    place: where weights and features lie, such as on all devices; images are
+      divided over these as they come. None for the default device.
 
   Returns:
     Maps images [b, h, w, 3] in [-1, 1] to features [b, 2048], for
@@ -50,13 +55,23 @@ def load(path: str) -> Callable[[np.ndarray], jax.Array]:
     OSError: the file cannot be read.
     ValueError: it does not hold the weights of this network.
   """
-  variables = jax.tree.map(jnp.asarray, to_variables(read(path)))
-  apply = jax.jit(inception.InceptionV3().apply)
+  weights = read(path)
+  try:
+    variables = jax.device_put(to_variables(weights), place)
+  except ValueError as error:
+    raise ValueError(
+      f"{path} does not hold the network of the FID: {error}"
+    ) from error
+  apply = jax.jit(inception.InceptionV3().apply, out_shardings=place)
   return lambda images: apply(variables, jnp.asarray(images, jnp.float32))
 
 
 def read(path: str) -> dict[str, np.ndarray]:
   """Reads the arrays of a .pth or .npz file by their names in PyTorch."""
+  if not os.path.isfile(path):
+    raise FileNotFoundError(
+      f"{path!r} is no file; the FID needs {_FILE} of pytorch-fid."
+    )
   if not path.endswith(".npz"):
     return torch_file.load(path)
   try:
@@ -86,12 +101,21 @@ def to_variables(weights: Mapping[str, np.ndarray]) -> dict[str, Any]:
   for name, value in weights.items():
     if name.startswith(_UNUSED) or name.endswith("num_batches_tracked"):
       continue
-    *parents, layer, leaf = name.split(".")
-    kind, place = _LEAVES.get(f"{layer}.{leaf}", ("params", f"{layer}/{leaf}"))
+    parts = name.split(".")
+    parents, leaf = parts[:-2], parts[-2:]
+    kind, place = _LEAVES.get(".".join(leaf), ("params", "/".join(leaf)))
     path = "/".join([kind, *parents, place])
-    flat[path] = torch_layers.to_kernel(np.asarray(value, np.float32))
-  variables = trees.nest(flat)
-  trees.require_same_shapes(variables, _shapes())
+    flat[path] = value
+  shapes = _shapes()
+  # Of a wrong file, one name may be the beginning of another.
+  trees.require_same_names("The file", flat, trees.flatten(shapes))
+  variables = trees.nest(
+    {
+      path: torch_layers.to_kernel(np.asarray(value, np.float32))
+      for path, value in flat.items()
+    }
+  )
+  trees.require_same_shapes(variables, shapes)
   return variables
 
 

@@ -18,6 +18,7 @@ _METRICS = {
   "eval/mbo": "mBO",
   "eval/miou": "mIoU",
   "eval/mse": "mean squared error",
+  "eval/fid": "FID",
   "eval/ap_inf": "AP at any distance",
   "eval/ap_1": "AP at 1",
   "eval/ap_0.5": "AP at 0.5",

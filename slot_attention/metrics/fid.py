@@ -6,9 +6,11 @@ accumulated in float64 batch by batch. With the features of
 FID; with others it must not be called so.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 import dataclasses
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 
 
@@ -104,60 +106,76 @@ def frechet_distance(
 
 
 class FrechetInceptionDistance:
-  """Accumulates the distance between real and generated images.
+  """Accumulates how far sets of generated images are from the real ones.
 
     distance = fid.FrechetInceptionDistance(features)
     for batch in batches:
-      distance.update(batch["image"], reconstruction, batch["valid"])
-    scalars["fid"] = distance.result()
+      distance.update(batch["image"], [generated], valid)
+    (scalars["fid"],) = distance.results()
 
   Attributes:
-    count: pairs of images so far.
+    count: real images so far, and generated ones of every set.
   """
 
   def __init__(
-    self, features: Callable[[np.ndarray], np.ndarray], size: int = 2048
+    self,
+    features: Callable[[jax.Array], jax.Array],
+    num_sets: int = 1,
+    size: int = 2048,
   ):
     """Starts with no images.
 
     Args:
       features: maps images [b, h, w, 3] in [-1, 1] to features [b, size], as
         `convert.inception.load` returns it.
+      num_sets: sets of generated images, all compared with the same real ones.
       size: of a feature.
     """
     self._features = features
     self._real = FeatureStatistics.empty(size)
-    self._fake = FeatureStatistics.empty(size)
+    self._generated = [FeatureStatistics.empty(size) for _ in range(num_sets)]
 
   @property
   def count(self) -> int:
-    """Returns the number of pairs of images so far."""
+    """Returns the number of real images so far."""
     return self._real.count
 
   def update(
     self,
-    images_real: np.ndarray,
-    images_fake: np.ndarray,
+    real: jax.Array,
+    generated: Sequence[jax.Array],
     valid: np.ndarray | None = None,
   ) -> None:
     """Adds a batch.
 
     Args:
-      images_real: [b, h, w, 3] in [-1, 1].
-      images_fake: [b, h, w, 3] in [-1, 1]; values beyond are clipped, as in a
-        file.
+      real: [b, h, w, 3] in [-1, 1].
+      generated: [b, h, w, 3] in [-1, 1], of every set; values beyond are
+        clipped, as in a file.
       valid: [b] bool, False for padding; None for all.
     """
     rows = slice(None) if valid is None else np.asarray(valid, bool)
-    fake = np.clip(np.asarray(images_fake), -1.0, 1.0)
-    # Padded rows go through the network too, so that it is compiled once.
-    self._real.update(np.asarray(self._features(images_real))[rows])
-    self._fake.update(np.asarray(self._features(fake))[rows])
+    sets = [self._real, *self._generated]
+    for statistics, images in zip(sets, [real, *generated], strict=True):
+      # Padded rows go through the network too, so that it is compiled once.
+      features = self._features(jnp.clip(images, -1.0, 1.0))
+      statistics.update(np.asarray(features)[rows])
 
-  def result(self) -> float:
-    """Returns the distance; it is too large for few images.
+  def results(self) -> list[float]:
+    """Returns the distance of every set; it is too large for few images.
 
     Raises:
       ValueError: there are fewer than two images.
     """
-    return frechet_distance(self._real, self._fake)
+    return [frechet_distance(self._real, one) for one in self._generated]
+
+  def warnings(self) -> list[str]:
+    """Says in a sentence if the images are too few for their features."""
+    size = len(self._real.mean)
+    if self.count > size:
+      return []
+    return [
+      f"The FID is of {self.count} images, whose covariances have at most rank "
+      f"{self.count - 1} in {size} dimensions: it is too large, and comparable "
+      f"with that of as many images only; take more than {size:,} images."
+    ]

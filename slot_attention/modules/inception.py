@@ -60,6 +60,7 @@ class ConvNorm(nn.Module):
       strides=(self.stride, self.stride),
       padding=self.padding,
       use_bias=False,
+      precision="highest",  # So that the FID does not depend on the hardware.
       name="conv",
     )(x)
     x = nn.BatchNorm(use_running_average=True, epsilon=_EPSILON, name="bn")(x)

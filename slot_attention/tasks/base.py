@@ -21,6 +21,9 @@ from slot_attention.tasks import slots as slots_lib
 Batch = Mapping[str, jax.Array]
 Rngs = Mapping[str, jax.Array]
 
+# What `eval_step` calls the images that it generated.
+GENERATED = "generated"
+
 _MAX_ENTITIES = 10  # Objects of the Multi-Object Datasets, at most.
 
 
@@ -79,6 +82,14 @@ class Task(Protocol):
     """Returns per-example arrays [b, ...], small enough to keep for a split.
 
     `inputs` are the images' as `encode` returns them; None computes them here.
+    Only `GENERATED`, see `generates_images`, is large, and is not kept.
+    """
+
+  def generates_images(self) -> bool:
+    """Says whether `eval_step` returns `GENERATED`, for the FID.
+
+    These are images [b, h, w, 3] in [-1, 1], which the model made of each image
+    of the batch.
     """
 
   def summarize(self, outputs: Mapping[str, np.ndarray]) -> dict[str, float]:
@@ -262,6 +273,10 @@ class SlotTask:
   ) -> jax.Array:
     """Returns the slot module's inputs [b, n, c]; see `Task.encode`."""
     return self.model.apply(variables, images, method="encode")
+
+  def generates_images(self) -> bool:
+    """Returns False; see `Task.generates_images`."""
+    return False
 
   def figure_outputs(
     self, variables: Mapping[str, Any], outputs: Mapping[str, jax.Array]

@@ -106,7 +106,7 @@ class Slate(base.SlotTask):
 
     As in the published code, the losses are of tokens drawn at random, without
     relaxation; `cross_entropy_argmax` is of the most probable ones, and so is
-    all the rest.
+    all the rest. The generated images themselves are `base.GENERATED`.
     """
     images = batch["image"]
     sampled = self.model.apply(
@@ -125,12 +125,17 @@ class Slate(base.SlotTask):
     result = _losses(sampled, images) | {
       "cross_entropy_argmax": token_cross_entropy(logits, tokens)
     }
-    if self.config.eval.autoregressive:
+    if self.generates_images():
       _, drawn = self.generate(variables, slots)
       result["mse"] = _squared_error(drawn, images)
+      result[base.GENERATED] = drawn
     if self.config.slot_module == "slot_mlp":  # It has no attention.
       return result
     return result | self._attention_scores(outputs["attention"][:, -1], batch)
+
+  def generates_images(self) -> bool:
+    """Says whether images are drawn from slots; see `base.Task`."""
+    return self.config.eval.autoregressive
 
   def generate(
     self,

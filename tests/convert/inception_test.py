@@ -74,8 +74,16 @@ def test_files_of_something_else(state_dict, tmp_path):
   np.savez(path, x=np.array([{}], object))
   with pytest.raises(ValueError, match=r"weights\.npz is no npz file"):
     convert.load(str(path))
-  with pytest.raises(FileNotFoundError):
-    convert.load(str(tmp_path / "none.pth"))
+  # As far as names go, "x" is the beginning of "x.weight".
+  np.savez(path, **{"x": np.zeros(1), "x.weight": np.zeros(1)})
+  with pytest.raises(
+    ValueError,
+    match=r"weights\.npz does not hold the network .*has, but should",
+  ):
+    convert.load(str(path))
+  for missing in (tmp_path / "none.pth", tmp_path):
+    with pytest.raises(FileNotFoundError, match="is no file; the FID needs"):
+      convert.load(str(missing))
 
 
 def test_reads_both_kinds_of_files(tmp_path):

@@ -80,28 +80,45 @@ def colors(images):
   return np.concatenate(parts, axis=1)
 
 
-def test_accumulates_valid_pairs_and_clips_generated_images():
+def test_accumulates_valid_rows_of_every_set_and_clips_generated_images():
   rng = np.random.default_rng(0)
-  real, fake = rng.uniform(-1, 1, (2, 20, 4, 4, 3))
-  fake[0] *= 3
-  distance = fid.FrechetInceptionDistance(colors, size=6)
+  sets = rng.uniform(-1, 1, (3, 20, 4, 4, 3)).astype(np.float32)
+  sets[1, 0] *= 3
+  sets[2, 5] *= 2
+  distance = fid.FrechetInceptionDistance(colors, 2, size=6)
   valid = np.arange(8) < 4
   for start in (0, 8, 16):
-    rows = slice(start, start + 8)
-    pair = [np.zeros((8, 4, 4, 3)) for _ in range(2)]
-    for padded, images in zip(pair, (real, fake), strict=True):
-      padded[: len(images[rows])] = images[rows]
-    distance.update(*pair, valid if start == 16 else None)
+    padded = np.zeros((3, 8, 4, 4, 3), np.float32)
+    rows = sets[:, start : start + 8]
+    padded[:, : rows.shape[1]] = rows
+    distance.update(padded[0], padded[1:], valid if start == 16 else None)
   assert distance.count == 20
-  expected = textbook(colors(real), colors(np.clip(fake, -1, 1)))
-  assert distance.result() == pytest.approx(expected)
+  real, *generated = (colors(np.clip(images, -1, 1)) for images in sets)
+  expected = [textbook(real, features) for features in generated]
+  assert distance.results() == pytest.approx(expected, rel=1e-4)
+  assert expected[0] != pytest.approx(expected[1], rel=0.1)
+
+
+@pytest.mark.parametrize(("count", "number"), [(6, 1), (7, 0)])
+def test_few_images_are_told(count, number):
+  """Of n images the covariance has rank n - 1."""
+  distance = fid.FrechetInceptionDistance(colors, size=6)
+  images = np.random.default_rng(0).uniform(-1, 1, (count, 4, 4, 3))
+  distance.update(images, [images])
+  covariance = statistics(colors(images)).covariance()
+  assert np.linalg.matrix_rank(covariance) == count - 1
+  sentences = distance.warnings()
+  assert len(sentences) == number
+  if number:
+    assert "is of 6 images" in sentences[0]
+    assert "rank 5 in 6 dimensions" in sentences[0]
 
 
 def test_what_cannot_be_compared():
   distance = fid.FrechetInceptionDistance(colors, size=6)
   images = np.zeros((1, 4, 4, 3))
-  distance.update(images, images)
+  distance.update(images, [images])
   with pytest.raises(ValueError, match="covariance of 1 images"):
-    distance.result()
+    distance.results()
   with pytest.raises(ValueError, match="not finite"):
-    distance.update(images * np.nan, images)
+    distance.update(images * np.nan, [images])

@@ -1,6 +1,7 @@
 """Runs of DINOSAUR: training, checkpoints, loading, figures, bad values."""
 
 import pathlib
+import shutil
 
 import jax
 import numpy as np
@@ -13,6 +14,7 @@ from slot_attention import config_validation
 from slot_attention import configuration
 from slot_attention import evaluate
 from slot_attention import features
+from slot_attention import run_files
 from slot_attention import sharding
 from slot_attention import tasks
 from slot_attention import train
@@ -85,6 +87,32 @@ def test_a_loaded_run_takes_images(run):
   assert outputs["features"].shape == (2, 64, 32)
 
 
+def test_a_run_whose_transformer_lies_elsewhere(run, tmp_path):
+  workdir, config, scalars = run
+  moved = tmp_path / "vit.safetensors"
+  shutil.copyfile(config.model.vit.weights, moved)
+  copy = shutil.copytree(workdir, tmp_path / "run")
+  config = config.copy_and_resolve_references()
+  config.model.vit.weights = "/gone/vit.safetensors"
+  run_files.write_config(str(copy), config)
+  sentence = r"'/gone/vit\.safetensors', which does not exist; .*vit_weights"
+  with pytest.raises(FileNotFoundError, match=sentence):
+    evaluate.evaluate(str(copy))
+  with pytest.raises(FileNotFoundError, match=sentence):
+    slot_attention.load(str(copy))
+  (row,) = evaluate.evaluate(str(copy), vit_weights=str(moved))["results"]
+  assert row["eval/mse"] == pytest.approx(scalars["eval/mse"], rel=1e-5)
+  images = np.zeros((2, 16, 16, 3), np.uint8)
+  expected, found = (
+    predictor(images, None, 5)["features"]
+    for predictor in (
+      slot_attention.load(workdir),
+      slot_attention.load(str(copy), vit_weights=str(moved)),
+    )
+  )
+  np.testing.assert_array_equal(found, expected)
+
+
 def test_figures(run, tmp_path):
   workdir, *_ = run
   with evaluate.open_run(workdir) as opened:
@@ -97,7 +125,7 @@ def test_figures(run, tmp_path):
 def test_precomputed_features_give_the_same_loss_without_a_transformer():
   config = _smoke()
   task = tasks.create_task(config)
-  variables = task.init(jax.random.key(0))
+  variables = jax.jit(task.init)(jax.random.key(0))
   frozen = task.load_frozen()
   rng = np.random.default_rng(0)
   images = rng.uniform(-1, 1, (2, 16, 16, 3)).astype(np.float32)

@@ -180,6 +180,9 @@ def test_evaluation_with_other_slots(trained):
   case, task, *_, outputs = trained
   _assert_close(outputs["slots"], case["eval9/slots"])
   _assert_close(outputs["masks"].reshape(2, 9, 36), case["eval9/masks"])
+  _assert_close(outputs["attention"][:, -1], case["eval9/attention"])
+  thinned = outputs["reconstruction"][:, ::9]
+  _assert_close(thinned, case["eval9/reconstruction"])
   wrong = outputs["segments"] != case["eval9/segmentation_up8"]
   assert wrong.sum() <= 5
   attention = outputs["attention"]
@@ -224,7 +227,7 @@ def test_slots_one_by_one_give_the_same_gradients():
 
   def gradients(remat):
     module = feature_decoder.FeatureDecoder(12, 6, (16, 16), remat)
-    variables = module.init(jax.random.key(1), slots)
+    variables = jax.jit(module.init)(jax.random.key(1), slots)
 
     def loss(variables, slots):
       outputs = module.apply(variables, slots)
@@ -232,7 +235,7 @@ def test_slots_one_by_one_give_the_same_gradients():
         jnp.sum(x * y) for x, y in zip(outputs, weights, strict=True)
       ), outputs
 
-    return jax.grad(loss, (0, 1), has_aux=True)(variables, slots)
+    return jax.jit(jax.grad(loss, (0, 1), has_aux=True))(variables, slots)
 
   expected, actual = gradients(False), gradients(True)
   jax.tree.map(lambda x, y: _assert_close(x, y, 2e-6), actual, expected)

@@ -14,7 +14,6 @@ from slot_attention import config_validation
 from slot_attention import configuration
 from slot_attention import losses
 from slot_attention import tasks
-from slot_attention import train
 from slot_attention.convert import google_tf
 
 DATA = pathlib.Path(__file__).parents[1] / "data"
@@ -125,15 +124,14 @@ def test_gradients(forward):
     )
 
 
-def test_smoke_run(tmp_path):
-  config = clevr_object_discovery.get_config("smoke")
-  scalars = train.train_and_evaluate(config, str(tmp_path))
+def test_smoke_run(object_discovery_run):
+  scalars = object_discovery_run.scalars
   assert scalars["eval/num_examples"] == 12
   assert scalars["eval/loss"] == scalars["eval/mse"] > 0
   assert -1 <= scalars["eval/ari_fg"] <= 1
   assert -1 <= scalars["eval/ari"] <= 1
   assert 0 <= scalars["eval/miou"] <= scalars["eval/mbo"] <= 1
-  outputs = slot_attention.load(str(tmp_path))(
+  outputs = slot_attention.load(str(object_discovery_run.workdir))(
     np.zeros((2, 16, 16, 3)), None, 6
   )
   assert outputs["reconstruction"].shape == (2, 16, 16, 3)

@@ -98,12 +98,13 @@ def test_unit_range_is_the_plain_loss_and_scale_weighs_coordinates():
 
 def test_split_head_has_classes_that_sum_to_one():
   task = _task(head="split")
-  variables = task.init(jax.random.key(0))
+  variables = jax.jit(task.init)(jax.random.key(0))
   params = variables["params"]
   assert params["mlp_coordinates"]["dense_1"]["kernel"].shape == (64, 3)
   assert params["mlp_properties"]["dense_1"]["kernel"].shape == (64, 16)
   images = jax.random.uniform(jax.random.key(1), (2, 16, 16, 3))
-  outputs = task.predict(variables, images, {"slots": jax.random.key(2)})
+  rngs = {"slots": jax.random.key(2)}
+  outputs = jax.jit(task.predict)(variables, images, rngs)
   predictions = outputs["predictions"]
   assert predictions.shape == (2, 4, 19)
   assert 0 < predictions.min() < predictions.max() < 1
@@ -123,12 +124,13 @@ def test_noise_of_mixtures_is_twice_as_wide(module):
   config.model.encoder_strides = (2, 2)
   config.model.slot_size = 8
   task = tasks.create_task(config)
-  variables = task.init(jax.random.key(0))
+  variables = jax.jit(task.init)(jax.random.key(0))
   images = jnp.zeros((1, 16, 16, 3))
   width = 8 if module == "kmeans" else 16
   noise = np.random.default_rng(0).normal(size=(1, 6, width))
-  outputs = task.predict(variables, images, {}, 6, 2, noise)
+  predict = jax.jit(task.predict, static_argnums=(3, 4))
+  outputs = predict(variables, images, {}, 6, 2, noise)
   assert outputs["slots"].shape == (1, 6, 8)
   assert outputs["attention"].shape == (1, 2, 6, 16)
   with pytest.raises(ValueError, match=rf"\(1, 6, {width}\)"):
-    task.predict(variables, images, {}, 6, 2, noise[..., :-1])
+    predict(variables, images, {}, 6, 2, noise[..., :-1])

@@ -72,7 +72,7 @@ def forward():
 
 
 def test_parameters_are_those_of_the_original():
-  variables = _task().init(jax.random.key(0))
+  variables = jax.eval_shape(_task().init, jax.random.key(0))
   assert jax.tree.map(jnp.shape, variables["params"]) == jax.tree.map(
     np.shape, PARAMS
   )

@@ -1,22 +1,24 @@
 """SLATE against the published implementation.
 
 The dVAE's weights are too large to be stored here: what needs them runs where
-SLOT_ATTENTION_REFERENCE names the directory that holds slate_torch/.
+`reference_arrays` finds them.
 """
 
 import json
-import os
 import pathlib
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import reference_arrays
 
+from slot_attention import optimizers
 from slot_attention import slate_configuration
 from slot_attention import tasks
 from slot_attention.convert import slate as convert_slate
 from slot_attention.convert import trees
+from slot_attention.modules import dvae
 from slot_attention.tasks import slate
 
 DATA = pathlib.Path(__file__).parents[1] / "data"
@@ -129,7 +131,7 @@ def test_greedy_tokens_are_the_published_ones():
     ),
   )
   task = tasks.create_task(_config())
-  decoder = task.init(jax.random.key(0))["params"]["dvae"]
+  decoder = jax.jit(task.init)(jax.random.key(0))["params"]["dvae"]
   variables["params"]["dvae"] = decoder
   generated, images = jax.jit(task.generate)(variables, slots)
   np.testing.assert_array_equal(generated, PART["out/ar/tokens"])
@@ -138,13 +140,7 @@ def test_greedy_tokens_are_the_published_ones():
 
 @pytest.fixture(scope="module")
 def reference():
-  path = os.environ.get("SLOT_ATTENTION_REFERENCE")
-  if not path:
-    pytest.skip(
-      "SLOT_ATTENTION_REFERENCE does not name the directory with "
-      "slate_torch/slate.npz."
-    )
-  return dict(np.load(pathlib.Path(path) / "slate_torch" / "slate.npz"))
+  return reference_arrays.load("slate_torch/slate.npz")
 
 
 def _training_pass(reference, straight_through=False):
@@ -175,6 +171,19 @@ def _training_pass(reference, straight_through=False):
   return jax.jit(jax.value_and_grad(loss_fn, has_aux=True))(_params(reference))
 
 
+def _check_gradients(reference, grads, prefix):
+  """Compares the gradients that are stored whole, but for the GRU's."""
+  flat, compared = trees.flatten(grads), 0
+  for key, value in reference.items():
+    name = key.removeprefix(prefix)
+    if key != name and ".gru." not in name:
+      theirs = trees.flatten(convert_slate.to_params({name: value}))
+      ((path, expected),) = theirs.items()
+      _close(flat[path], expected, 2e-3, name)
+      compared += 1
+  return compared
+
+
 def _close(actual, expected, tolerance, message=""):
   np.testing.assert_allclose(
     actual,
@@ -200,15 +209,56 @@ def test_training_pass_of_the_whole_model(reference):
   assert _check_norms(grads, names, norms) == 119
   largest = max(np.abs(x).max() for x in jax.tree.leaves(grads))
   np.testing.assert_allclose(largest, reference["out/grad_max_abs"], rtol=1e-4)
-  flat, compared = trees.flatten(grads), 0
-  for key in reference:
-    name = key.removeprefix("out/grad/")
-    if key != name and ".gru." not in name:
-      theirs = trees.flatten(convert_slate.to_params({name: reference[key]}))
-      ((path, expected),) = theirs.items()
-      _close(flat[path], expected, 2e-3, name)
-      compared += 1
-  assert compared >= 13
+  assert _check_gradients(reference, grads, "out/grad/") >= 13
+  clip = optimizers.clip_by_largest_entry(1.0)
+  clipped, _ = clip.update(grads, clip.init(grads))
+  assert _check_gradients(reference, clipped, "out/grad_clipped/") == 3
+
+
+def test_stages_on_the_way(reference):
+  model = tasks.create_task(_config()).model
+  tokens, noise = reference["out/dvae/tokens"], reference["in/slot_noise"]
+
+  def compute(module):
+    scores = module.dvae.encode(reference["in/image"])
+    gumbel, temperature = reference["in/gumbel_soft"], reference["in/tau"]
+    relaxed = dvae.relaxed_sample(scores, gumbel, temperature)
+    module.dvae.decode(relaxed)
+    embeddings = module.embedding(tokens)
+    inputs = module.tokens(embeddings[:, 1:])
+    output = module.infer_slots(inputs, None, None, noise, False)
+    projected = module.projection(output.slots)
+    return {
+      "dvae/z_logits": scores,
+      "dvae/z_soft": relaxed,
+      "hard/tokens": dvae.sample_tokens(scores, gumbel).reshape(2, -1),
+      "tr/emb_input": embeddings,
+      "sa/inputs": inputs,
+      "sa/slots_init": module.initializer(2, None, noise),
+      "sa/slots_after_iter1": output.slots_per_iteration[:, 0],
+      "tr/slots_proj": projected,
+      "tr/decoder_output": module.decoder(embeddings[:, :-1], projected),
+    }
+
+  stages, state = model.apply(
+    {"params": _params(reference)},
+    method=compute,
+    capture_intermediates=True,
+    mutable="intermediates",
+  )
+  inner = state["intermediates"]
+  for part in ("encoder", "decoder"):
+    (block,) = inner["dvae"][part]["block_0"]["__call__"]
+    stages[f"dvae/{part}_block0"] = block
+  (block,) = inner["dvae"]["decoder"]["block_4"]["__call__"]
+  stages["dvae/decoder_pixelshuffle0"] = dvae.pixel_shuffle(block, 2)
+  for i in range(2):
+    ((block, _),) = inner["decoder"][f"blocks_{i}"]["__call__"]
+    stages[f"tr/block{i}"] = block
+  for name, value in stages.items():
+    expected = reference[f"out/{name}"]
+    assert value.shape == expected.shape, name
+    _close(value, expected, 1e-4, name)
 
 
 def test_straight_through_training(reference):
@@ -235,6 +285,8 @@ def test_autoregressive_reconstruction(reference):
     outputs["tokens"], reference["out/ar/input_tokens"]
   )
   _close(outputs["slots"], reference["out/ar/slots"], 1e-4)
+  attention = outputs["attention"][:, -1].swapaxes(1, 2)  # [b, n, k]
+  _close(attention, reference["out/ar/attns"], 1e-4)
   outputs = jax.jit(task.figure_outputs)(variables, outputs)
   tokens = outputs["generated_tokens"]
   np.testing.assert_array_equal(tokens, reference["out/ar/tokens"])

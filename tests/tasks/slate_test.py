@@ -11,6 +11,7 @@ from slot_attention import config_validation
 from slot_attention import configuration
 from slot_attention import tasks
 from slot_attention import train
+from slot_attention.tasks import base
 
 
 @pytest.fixture(scope="module")
@@ -113,12 +114,36 @@ def test_evaluation_is_random_where_it_should_be(small, evaluate):
   inputs = jax.jit(task.encode)(variables, batch["image"])
   again = evaluate(variables, batch, _rngs(1), None, None, inputs)
   for name, values in first.items():
-    np.testing.assert_allclose(again[name], values, rtol=1e-5, err_msg=name)
+    np.testing.assert_allclose(
+      again[name], values, rtol=1e-5, atol=1e-5, err_msg=name
+    )
+
+
+def test_generated_images_are_those_of_the_error(small, evaluate):
+  _, _, variables, batch = small
+  outputs = evaluate(variables, batch, _rngs())
+  generated = np.asarray(outputs[base.GENERATED], np.float64)
+  assert generated.shape == batch["image"].shape
+  assert np.abs(generated).max() <= 1
+  errors = np.sum((generated - batch["image"]) ** 2 / 4, axis=(1, 2, 3))
+  np.testing.assert_allclose(outputs["mse"], errors, rtol=1e-4)
+
+
+def test_images_are_generated_only_if_wanted(small):
+  config, task, variables, batch = small
+  assert task.generates_images()
+  config = config.copy_and_resolve_references()
+  config.eval.autoregressive = False
+  task = tasks.create_task(config)
+  assert not task.generates_images()
+  outputs = jax.eval_shape(task.eval_step, variables, batch, _rngs())
+  assert not {"mse", base.GENERATED} & outputs.keys()
 
 
 def test_scalars_of_a_split(small, evaluate):
   _, task, variables, batch = small
   outputs = jax.device_get(evaluate(variables, batch, _rngs()))
+  del outputs[base.GENERATED]
   scalars = task.summarize(outputs)
   np.testing.assert_allclose(
     scalars["loss"],
@@ -135,6 +160,7 @@ def test_scalars_of_a_split(small, evaluate):
   assert -1 <= scalars["ari_fg"] <= 1
   batch = batch | {"segmentation": batch["segmentation"] + 8}
   outputs = jax.device_get(evaluate(variables, batch, _rngs()))
+  del outputs[base.GENERATED]
   with pytest.raises(ValueError, match="hold ids above 10"):
     task.summarize(outputs)
 
