@@ -18,9 +18,10 @@ _PYTHON_DIR = os.path.dirname(sys.executable)
 
 
 def _environment(devices):
+  flags = f"--xla_force_host_platform_device_count={devices}"
   return os.environ | {
     "JAX_PLATFORMS": "cpu",
-    "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}",
+    "XLA_FLAGS": f"{os.environ['XLA_FLAGS']} {flags}",  # The last one counts.
     "PATH": f"{_PYTHON_DIR}{os.pathsep}{os.environ['PATH']}",
   }
 

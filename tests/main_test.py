@@ -19,6 +19,7 @@ def _command(*args, module="main"):
 
 
 def _environment(devices=1):
+  # Optimized as users' programs are, unlike those of other tests.
   flags = f"--xla_force_host_platform_device_count={devices}"
   return os.environ | {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": flags}
 

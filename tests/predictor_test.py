@@ -3,16 +3,12 @@
 import numpy as np
 import pytest
 
-from configs import clevr_set_prediction
 import slot_attention
-from slot_attention import train
 
 
 @pytest.fixture(scope="module")
-def workdir(tmp_path_factory):
-  path = tmp_path_factory.mktemp("run")
-  train.train_and_evaluate(clevr_set_prediction.get_config("smoke"), str(path))
-  return str(path)
+def workdir(set_prediction_run):
+  return str(set_prediction_run.workdir)
 
 
 @pytest.fixture(scope="module")

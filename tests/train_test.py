@@ -42,8 +42,8 @@ def _use_devices(monkeypatch, count):
   )
 
 
-def test_records_of_a_run(tmp_path):
-  scalars = train.train_and_evaluate(_config(), str(tmp_path))
+def test_records_of_a_run(set_prediction_run):
+  scalars, workdir = set_prediction_run.scalars, set_prediction_run.workdir
   expected = {
     "eval/loss",
     "eval/ap_inf",
@@ -60,8 +60,8 @@ def test_records_of_a_run(tmp_path):
   assert expected <= scalars.keys()
   assert scalars["eval/num_examples"] == 12
   for name in ("config.json", "metrics.jsonl", "evaluation.json"):
-    assert (tmp_path / name).exists()
-  evaluation = json.loads((tmp_path / "evaluation.json").read_text())
+    assert (workdir / name).exists()
+  evaluation = json.loads((workdir / "evaluation.json").read_text())
   assert evaluation["step"] == 4
   assert evaluation["results"][0]["eval/loss"] == scalars["eval/loss"]
 
@@ -99,12 +99,11 @@ def test_a_stopped_run_goes_on_as_if_it_had_not(tmp_path, normalization):
   np.testing.assert_allclose(again["eval/loss"], whole["eval/loss"], rtol=1e-5)
 
 
-def test_another_seed_is_another_run(tmp_path):
-  config = _config()
-  train.train_and_evaluate(config, str(tmp_path / "0"))
+def test_another_seed_is_another_run(tmp_path, set_prediction_run):
+  config = _config(num_steps=1)
   config.seed = 1
-  train.train_and_evaluate(config, str(tmp_path / "1"))
-  assert _losses(tmp_path / "0") != _losses(tmp_path / "1")
+  train.train_and_evaluate(config, str(tmp_path))
+  assert _losses(tmp_path)[1] != _losses(set_prediction_run.workdir)[1]
 
 
 @pytest.mark.parametrize("value", [jnp.nan, jnp.inf])
@@ -134,35 +133,51 @@ def test_divergence_names_step_and_checkpoint(tmp_path, monkeypatch, value):
   assert max(_losses(tmp_path)) == 4
 
 
-def _step_outputs(config, devices=1):
-  """Loss and parameters after one step of rate 1e-3 without slot noise."""
-  task = tasks.create_task(config)
-  mesh = jax.sharding.Mesh(
-    np.asarray(jax.devices()[:devices]),
-    ("data",),
-    axis_types=(jax.sharding.AxisType.Auto,),
-  )
+def _without_warmup(**train_values):
+  config = _config(**train_values)
+  config.optimizer.warmup_steps = 0
+  return config
+
+
+@pytest.fixture(scope="module")
+def start():
+  """A batch and a state without slot noise, on the host."""
+  config, mesh = _without_warmup(), sharding.create_mesh(1)
   with jax.set_mesh(mesh):
     source = pipeline.open_source(config.data, "train", mesh)
     batch = next(source.train_batches(config.train.batch_size, 0, 0))
-    state = train_step_lib.create_state(task, config, mesh)
-    log_sigma = state.params["initializer"]["log_sigma"]
-    state.params["initializer"]["log_sigma"] = jnp.full_like(log_sigma, -30.0)
-    step = jax.jit(train_step_lib.create_train_step(task, config))
-    state, metrics = step(state, batch)
-  return metrics, state.params
+    state = train_step_lib.create_state(tasks.create_task(config), config, mesh)
+  log_sigma = state.params["initializer"]["log_sigma"]
+  state.params["initializer"]["log_sigma"] = jnp.full_like(log_sigma, -30.0)
+  return jax.device_get((batch, state))
 
 
-def _assert_same_step(config, other, atol=1e-6, devices=1):
-  config.optimizer.warmup_steps = other.optimizer.warmup_steps = 0
-  metrics, params = _step_outputs(config)
-  other_metrics, other_params = _step_outputs(other, devices)
+def _step_outputs(start, config, devices=1):
+  """Metrics and parameters after one step of rate 1e-3."""
+  batch, state = start
+  mesh = sharding.create_mesh(devices)
+  with jax.set_mesh(mesh):
+    step = train_step_lib.create_train_step(tasks.create_task(config), config)
+    state, metrics = jax.jit(step)(
+      jax.device_put(state, sharding.replicated(mesh)),
+      sharding.shard_batch(batch, mesh),
+    )
+  metrics, params = jax.device_get((metrics, state.params))
+  del params["slot_module"]["iteration"]["norm_slots"]  # Has a null direction.
+  return metrics, params
+
+
+@pytest.fixture(scope="module")
+def plain_step(start):
+  return _step_outputs(start, _without_warmup())
+
+
+def _assert_same_step(plain_step, found, atol=1e-6):
+  (metrics, params), (other_metrics, other_params) = plain_step, found
   np.testing.assert_allclose(
     metrics["grad_norm"], other_metrics["grad_norm"], rtol=1e-4
   )
   np.testing.assert_allclose(metrics["loss"], other_metrics["loss"], rtol=1e-5)
-  del params["slot_module"]["iteration"]["norm_slots"]  # Has a null direction.
-  del other_params["slot_module"]["iteration"]["norm_slots"]
   jax.tree.map(
     lambda x, y: np.testing.assert_allclose(x, y, atol=atol),
     params,
@@ -170,22 +185,27 @@ def _assert_same_step(config, other, atol=1e-6, devices=1):
   )
 
 
-@pytest.mark.parametrize("devices", [1, 2])
-def test_accumulation_gives_the_gradient_of_the_whole_batch(devices):
-  other = _config(accumulation_steps=4)
-  _assert_same_step(_config(), other, atol=2e-5, devices=devices)
+# Compiling takes longer the more parts there are, and devices.
+@pytest.mark.parametrize(("devices", "steps"), [(1, 4), (2, 2)])
+def test_accumulation_gives_the_gradient_of_the_whole_batch(
+  start, plain_step, devices, steps
+):
+  config = _without_warmup(accumulation_steps=steps)
+  found = _step_outputs(start, config, devices)
+  _assert_same_step(plain_step, found, atol=2e-5)
 
 
-def test_remat_changes_nothing():
-  other = _config()
-  other.model.remat = True
-  _assert_same_step(_config(), other)
+def test_remat_changes_nothing(start, plain_step):
+  config = _without_warmup()
+  config.model.remat = True
+  _assert_same_step(plain_step, _step_outputs(start, config))
 
 
-def test_scipy_matching_gives_the_same_step_on_four_devices():
-  other = _config()
-  other.model.matching = "scipy"
-  _assert_same_step(_config(), other, atol=2e-5, devices=4)
+def test_scipy_matching_gives_the_same_step_on_four_devices(start, plain_step):
+  config = _without_warmup()
+  config.model.matching = "scipy"
+  found = _step_outputs(start, config, devices=4)
+  _assert_same_step(plain_step, found, atol=2e-5)
 
 
 def test_latest_and_best_checkpoints_are_kept(tmp_path):

@@ -91,9 +91,10 @@ def test_padding_is_zero_and_changes_nothing():
     strict=True,
   ):
     np.testing.assert_array_equal(longer, short)
+  targets = jax.jit(scenes.targets)
   for scene in clevr_oracle.clevr_scenes():
     assert not np.any(scene.position[scene.num_objects :])
-    assert not np.any(np.asarray(scenes.targets(scene))[scene.num_objects :])
+    assert not np.any(targets(scene)[scene.num_objects :])
 
 
 def test_documented_window_holds_all_objects():

@@ -100,8 +100,9 @@ def test_four_devices_equal_one():
 
 
 def test_targets_decode_to_the_scene():
+  targets = jax.jit(scenes.targets)
   for scene in clevr_oracle.clevr_scenes()[:8]:
-    rows = np.asarray(scenes.targets(scene))
+    rows = np.asarray(targets(scene))
     count = scene.num_objects
     position = rows[:count, :3].astype(np.float64) * 6 - 3
     np.testing.assert_allclose(position, scene.position[:count], atol=1e-6)
@@ -140,10 +141,12 @@ def scene_of_record(record, camera):
 
 
 def test_mask_factors_name_the_objects():
+  mask_factors = jax.jit(scenes.mask_factors)
+  pixel_coordinates = jax.jit(ray_tracer.pixel_coordinates)
   for scene in clevr_oracle.clevr_scenes()[:8]:
-    factors = jax.device_get(scenes.mask_factors(scene))
+    factors = jax.device_get(mask_factors(scene))
     count = scene.num_objects
-    pixels = np.asarray(ray_tracer.pixel_coordinates(scene))[:count]
+    pixels = np.asarray(pixel_coordinates(scene))[:count]
     for name, names in FILE_NAMES.items():
       assert factors[name].dtype == np.uint8
       actual = [names[i - 1] for i in factors[name][1 : count + 1]]
