@@ -2,11 +2,18 @@
 
 from collections.abc import Callable, Sequence
 import logging as std_logging
+import os
 import sys
 
 from absl import app
 from absl import flags
 from absl import logging
+
+_COMPILATION_CACHE = flags.DEFINE_string(
+  "compilation_cache",
+  None,
+  "Directory that keeps compiled programs for later runs; shared by all.",
+)
 
 EXIT_ERROR = 1
 # What bad flags, values and files raise; anything else is a mistake of ours.
@@ -38,12 +45,28 @@ def _report_errors(
 ) -> Callable[[list[str]], None]:
   def wrapped(argv: list[str]) -> None:
     try:
+      if _COMPILATION_CACHE.value is not None:
+        _use_compilation_cache(_COMPILATION_CACHE.value)
       main(argv)
     except _EXPECTED as error:
       report(error)
       sys.exit(EXIT_ERROR)
 
   return wrapped
+
+
+def _use_compilation_cache(path: str) -> None:
+  """Lets jax keep there what takes it more than a second to compile."""
+  if "://" not in path:  # Buckets are looked at by jax alone.
+    try:
+      os.makedirs(path, exist_ok=True)
+    except OSError as error:
+      raise OSError(f"--compilation_cache={path}: {error}.") from error
+    if not os.access(path, os.W_OK | os.X_OK):
+      raise OSError(f"--compilation_cache={path} cannot be written to.")
+  import jax  # Not every command needs it.
+
+  jax.config.update("jax_compilation_cache_dir", path)
 
 
 def report(error: Exception) -> None:
@@ -69,7 +92,21 @@ def _one_line(error: BaseException) -> str:
   text = str(error).replace("\\n", " ").replace("\\'", "'")
   if text.startswith("'") and text.endswith("'"):  # The repr of a message.
     text = text[1:-1]
-  return " ".join(text.split())
+  return printable(" ".join(text.split()))
+
+
+def printable(text: str) -> str:
+  """Escapes what is no text, such as names of files in another encoding.
+
+  Args:
+    text: may hold surrogates, which cannot be printed, or control characters.
+
+  Returns:
+    The text with its line ends as they are.
+  """
+  return "".join(
+    c if c.isprintable() or c == "\n" else ascii(c)[1:-1] for c in text
+  )
 
 
 def _is_worth_a_line(record: std_logging.LogRecord) -> bool:

@@ -11,14 +11,29 @@ import numpy as np
 P = jax.sharding.PartitionSpec
 
 
-def create_mesh() -> jax.sharding.Mesh:
+def create_mesh(num_devices: int | None = None) -> jax.sharding.Mesh:
   """Returns a mesh of all devices of all hosts with the one axis "data".
 
   `jax.make_mesh` would default to Explicit axes, under which folding slots into
   the batch does not trace, and may interleave the hosts' devices.
+
+  Args:
+    num_devices: so many of them only, the first ones.
+
+  Returns:
+    The mesh.
+
+  Raises:
+    ValueError: there are not so many.
   """
+  devices = jax.devices()
+  if num_devices is not None and not 1 <= num_devices <= len(devices):
+    raise ValueError(
+      f"{num_devices} devices are asked for, but this run sees "
+      f"{len(devices)}; use from 1 to {len(devices)}."
+    )
   return jax.sharding.Mesh(
-    np.asarray(jax.devices()),
+    np.asarray(devices[:num_devices]),
     ("data",),
     axis_types=(jax.sharding.AxisType.Auto,),
   )

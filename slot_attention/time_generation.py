@@ -6,7 +6,6 @@ with random weights, and checks that both choose the same tokens.
 
 from collections.abc import Callable
 import statistics
-import time
 from typing import Any
 
 from absl import flags
@@ -17,6 +16,7 @@ from ml_collections import config_flags
 
 from slot_attention import cli
 from slot_attention import config_validation
+from slot_attention.benchmarking import measure as measure_lib
 from slot_attention.tasks import slate
 
 
@@ -70,12 +70,7 @@ def _milliseconds(
   function: Callable[..., Any], args: tuple[Any, ...], repeats: int
 ) -> float:
   """Returns the median time of a call that is compiled already."""
-  jax.block_until_ready(function(*args))
-  seconds = []
-  for _ in range(repeats):
-    start = time.monotonic()
-    jax.block_until_ready(function(*args))
-    seconds.append(time.monotonic() - start)
+  seconds = measure_lib.each(lambda: function(*args), repeats)
   return 1e3 * statistics.median(seconds)
 
 

@@ -24,10 +24,6 @@ from slot_attention import train_step as train_step_lib
 from slot_attention import writers
 from slot_attention.data import pipeline
 
-# Steps dispatched before the oldest one's metrics are fetched. Enough to keep
-# any device busy; more than 16 in flight deadlock several CPU devices.
-_STEPS_IN_FLIGHT = 8
-
 
 class DivergedError(RuntimeError):
   """A loss or gradient is no longer finite; the message is one sentence."""
@@ -132,7 +128,7 @@ class _Run:
       self._state, metrics = step_fn(self._state, batch)
       self._step += 1
       self._pending.append((self._step, metrics))
-      self._collect(_STEPS_IN_FLIGHT)
+      self._collect(train_step_lib.STEPS_IN_FLIGHT)
       last = self._step == num_steps
       evaluates = last or self._step % config.eval.every == 0
       if evaluates:

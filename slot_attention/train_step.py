@@ -17,6 +17,10 @@ from slot_attention import train_state as train_state_lib
 from slot_attention.data import pipeline
 from slot_attention.tasks import base
 
+# Steps dispatched before the oldest one's metrics are fetched. Enough to keep
+# any device busy; more than 16 in flight deadlock several CPU devices.
+STEPS_IN_FLIGHT = 8
+
 Metrics = dict[str, jax.Array]
 StepFn = Callable[
   [train_state_lib.TrainState, pipeline.Batch],
@@ -110,6 +114,26 @@ def create_train_step(
   return train_step
 
 
+def lower_train_step(
+  train_step: StepFn,
+  state: train_state_lib.TrainState,
+  batch: pipeline.Batch,
+) -> jax.stages.Lowered:
+  """Traces the step as it is compiled, with its state donated.
+
+  Args:
+    train_step: from `create_train_step`.
+    state: arrays or shapes; donated at every call.
+    batch: arrays or shapes.
+
+  Returns:
+    What `compile()` makes a step of.
+  """
+  shardings = jax.tree.map(lambda x: x.sharding, state)
+  step = jax.jit(train_step, donate_argnums=0, out_shardings=(shardings, None))
+  return step.lower(state, batch)
+
+
 def compile_train_step(
   train_step: StepFn,
   state: train_state_lib.TrainState,
@@ -126,9 +150,7 @@ def compile_train_step(
     The compiled step.
   """
   start = time.monotonic()
-  shardings = jax.tree.map(lambda x: x.sharding, state)
-  step = jax.jit(train_step, donate_argnums=0, out_shardings=(shardings, None))
-  compiled = step.lower(state, batch).compile()
+  compiled = lower_train_step(train_step, state, batch).compile()
   seconds = time.monotonic() - start
   overview = parameter_overview.get_parameter_overview(
     state.params, include_stats=False
@@ -137,8 +159,8 @@ def compile_train_step(
     "%s\nTrain step: %.4g GFLOP per device (XLA's count), %s, compiled in "
     "%.1f s.",
     overview,
-    _flops(compiled) / 1e9,
-    _memory(compiled),
+    xla_flops(compiled) / 1e9,
+    _describe(memory_bytes(compiled)),
     seconds,
   )
   return compiled
@@ -227,22 +249,39 @@ def _accumulate_gradients(
   return grads, metrics, model_state
 
 
-def _flops(compiled: Any) -> float:
-  """XLA's count; NaN where the backend keeps none."""
+def xla_flops(compiled: jax.stages.Compiled) -> float:
+  """Returns XLA's count per device; NaN where the backend keeps none."""
   return (compiled.cost_analysis() or {}).get("flops", float("nan"))
 
 
-def _memory(compiled: Any) -> str:
+def memory_bytes(compiled: jax.stages.Compiled) -> dict[str, int] | None:
+  """Returns what a program needs of each device's memory, by XLA's plan.
+
+  Args:
+    compiled: the program.
+
+  Returns:
+    Bytes of its `arguments` and of what is `temporary`, and the `total` with
+    its results as far as they do not lie where arguments lay; None where the
+    backend makes no plan.
+  """
   analysis = compiled.memory_analysis()
   if analysis is None:
+    return None
+  arguments = analysis.argument_size_in_bytes
+  temporary = analysis.temp_size_in_bytes
+  results = analysis.output_size_in_bytes - analysis.alias_size_in_bytes
+  return {
+    "arguments": arguments,
+    "temporary": temporary,
+    "total": arguments + temporary + results,
+  }
+
+
+def _describe(memory: dict[str, int] | None) -> str:
+  if memory is None:
     return "memory unknown to this backend"
-  total = (
-    analysis.argument_size_in_bytes
-    + analysis.temp_size_in_bytes
-    + analysis.output_size_in_bytes
-    - analysis.alias_size_in_bytes
-  )
   return (
-    f"{total / 2**30:.2f} GiB of memory per device "
-    f"({analysis.temp_size_in_bytes / 2**30:.2f} GiB of it temporary)"
+    f"{memory['total'] / 2**30:.2f} GiB of memory per device "
+    f"({memory['temporary'] / 2**30:.2f} GiB of it temporary)"
   )

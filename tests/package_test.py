@@ -10,6 +10,7 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 _NETWORKS = ("modules", "losses", "matching", "metrics")
 _ENTRY_POINTS = (
   "main",
+  "benchmark",
   "aggregate",
   "evaluate",
   "visualize",

@@ -1,0 +1,1 @@
+"""What `python -m slot_attention.benchmark` counts and measures with."""

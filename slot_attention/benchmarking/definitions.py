@@ -1,0 +1,145 @@
+"""A model as its paper defines it, for counting what it computes.
+
+Some modules compute the same with fewer products than their definition names.
+`as_defined` puts the definition back, so that FLOPs are those of the model and
+not those of its latest implementation.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+from flax import linen as nn
+import jax
+import jax.numpy as jnp
+
+from slot_attention import train_state as train_state_lib
+from slot_attention.benchmarking import flops
+from slot_attention.benchmarking import work as work_lib
+from slot_attention.modules import convolutions
+from slot_attention.modules import feature_decoder
+from slot_attention.tasks import base
+
+
+def train_step_work(
+  task: base.Task,
+  state: train_state_lib.TrainState,
+  batch: base.Batch,
+) -> work_lib.Work:
+  """Counts the loss of a batch and its gradient.
+
+  Args:
+    task: of the run.
+    state: arrays or shapes.
+    batch: arrays or shapes.
+
+  Returns:
+    The work of all devices together. Besides the products it moves the state,
+    which is read and written, and the batch.
+  """
+
+  def loss(params: Any, model_state: Any, batch: base.Batch) -> jax.Array:
+    return task.loss({"params": params, **model_state}, batch, _rngs())[0]
+
+  with as_defined():
+    work = flops.training_work(loss, state.params, state.model_state, batch)
+  moved = 2 * work_lib.tree_bytes((state.params, state.opt_state))
+  return work.plus(work_lib.Work(0.0, moved + work_lib.tree_bytes(dict(batch))))
+
+
+def eval_step_work(
+  task: base.Task, variables: dict[str, Any], batch: base.Batch
+) -> work_lib.Work:
+  """Counts the evaluation of a batch, from images to scores.
+
+  Args:
+    task: of the run.
+    variables: arrays or shapes.
+    batch: arrays or shapes.
+
+  Returns:
+    The work of all devices together, which reads the variables and the batch.
+  """
+
+  def step(variables: dict[str, Any], batch: base.Batch) -> Any:
+    return task.eval_step(variables, batch, _rngs())
+
+  with as_defined():
+    work = flops.forward_work(step, variables, batch)
+  return work.plus(
+    work_lib.Work(0.0, work_lib.tree_bytes((variables, dict(batch))))
+  )
+
+
+def as_defined() -> Any:
+  """Returns a context in which modules are traced as they are defined."""
+
+  def call(
+    method: Callable[..., Any],
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+    context: nn.module.InterceptorContext,
+  ) -> Any:
+    definition = DEFINITIONS.get(type(context.module))
+    if definition is None or context.method_name != "__call__":
+      return method(*args, **kwargs)
+    params = context.module.variables["params"]
+    return definition(context.module, params, *args, **kwargs)
+
+  return nn.intercept_methods(call)
+
+
+def _rngs() -> dict[str, jax.Array]:
+  return train_state_lib.step_rngs(0, jnp.zeros([], jnp.int32))
+
+
+def _conv_transpose(
+  module: convolutions.ConvTranspose, params: Any, inputs: jax.Array
+) -> jax.Array:
+  """[b, h, w, in] -> [b, h * stride, w * stride, out]."""
+  return _spread(inputs, params["kernel"], module.stride, module.dtype)
+
+
+def _broadcast_conv_transpose(
+  module: convolutions.BroadcastConvTranspose,
+  params: Any,
+  vectors: jax.Array,
+  plane: jax.Array,
+) -> jax.Array:
+  """[m, d], [h, w, d] -> [m, h, w, out]: vectors lie in every pixel."""
+  inputs = vectors[:, None, None] + plane[None]
+  return _spread(inputs, params["kernel"], 1, module.dtype)
+
+
+def _spread(
+  inputs: jax.Array, kernel: jax.Array, stride: int, dtype: jnp.dtype
+) -> jax.Array:
+  return jax.lax.conv_transpose(
+    inputs.astype(dtype),
+    kernel.astype(dtype),  # [kh, kw, out, in]
+    strides=(stride, stride),
+    padding="SAME",
+    dimension_numbers=("NHWC", "HWIO", "NHWC"),
+    transpose_kernel=True,
+  )
+
+
+def _feature_decoder(
+  module: feature_decoder.FeatureDecoder, params: Any, slots: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+  """[b, k, d] -> [b, n, c], [b, k, n]: every slot explains every token."""
+  x = slots[:, :, None] + params["position_embedding"]  # [b, k, n, d]
+  for i in range(1 + len(module.hidden_sizes)):
+    kernel = params[f"dense_{i}"]["kernel"].astype(module.dtype)
+    x = nn.relu(x.astype(module.dtype) @ kernel)
+  # [b, k, n, 1 + c] -> [b, k, n], [b, k, n, c]
+  masks, features = nn.softmax(x[..., 0], axis=1), x[..., 1:]
+  mixed = jnp.einsum("bkn,bknc->bnc", masks, features)
+  return mixed.astype(jnp.float32), masks.astype(jnp.float32)
+
+
+# A module that takes a shortcut is a line here.
+DEFINITIONS = {
+  convolutions.ConvTranspose: _conv_transpose,
+  convolutions.BroadcastConvTranspose: _broadcast_conv_transpose,
+  feature_decoder.FeatureDecoder: _feature_decoder,
+}
