@@ -98,10 +98,10 @@ def use_demo(config: ml_collections.ConfigDict) -> None:
   config.optimizer.warmup_steps = 500
   config.optimizer.dvae_learning_rate = 1e-3
   config.train.batch_size = 16
-  config.train.num_steps = 5_000
+  config.train.num_steps = 4_000
   config.train.log_every = 250
   config.eval.every = 1_000
-  config.checkpoint.every = 2_500
+  config.checkpoint.every = 2_000
 
 
 def use_smoke(config: ml_collections.ConfigDict) -> None:
