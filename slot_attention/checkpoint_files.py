@@ -116,7 +116,8 @@ def finish_replacing(directory: pathlib.Path) -> None:
 
 def sync(directory: pathlib.Path) -> None:
   """Makes sure that files, which were written, stand a power failure."""
-  for path in directory.rglob("*"):
+  # The directories', too, for the names of what is in them.
+  for path in (*directory.rglob("*"), directory, directory.parent):
     file = os.open(path, os.O_RDONLY)
     try:
       os.fsync(file)

@@ -3,7 +3,10 @@
 from collections.abc import Callable, Sequence
 import logging as std_logging
 import os
+import pathlib
 import sys
+import threading
+import types
 
 from absl import app
 from absl import flags
@@ -31,6 +34,8 @@ def run(main: Callable[[list[str]], None]) -> None:
   """
   logging.set_verbosity(logging.INFO)
   logging.get_absl_handler().addFilter(_is_worth_a_line)
+  sys.excepthook = _drop_what_threads_raise
+  threading.excepthook = lambda args: _drop_what_threads_raise(*args[:3])
   app.run(_report_errors(main), flags_parser=_parse_flags)
 
 
@@ -109,13 +114,31 @@ def printable(text: str) -> str:
   )
 
 
+def _drop_what_threads_raise(
+  kind: type[BaseException],
+  error: BaseException,
+  traceback: types.TracebackType | None,
+) -> None:
+  """Prints no hundred tracebacks of a disk that is full.
+
+  The main thread waits for the others, and says in a sentence what they met.
+  """
+  in_main = threading.current_thread() is threading.main_thread()
+  if in_main or not issubclass(kind, _EXPECTED):
+    sys.__excepthook__(kind, error, traceback)
+  else:
+    logging.debug("In a thread:", exc_info=(kind, error, traceback))
+
+
 def _is_worth_a_line(record: std_logging.LogRecord) -> bool:
   """Drops Orbax' dozens of lines per checkpoint, and one warning.
 
   The warning says that a checkpoint has no score, as those between evaluations
-  have none.
+  have none. Of errors, which the main thread meets as well, a line is left.
   """
-  if "orbax" not in record.pathname:
+  if not {"orbax", "asyncio"} & set(pathlib.Path(record.pathname).parts):
     return True
+  if not logging.level_debug():
+    record.exc_info = record.exc_text = None
   unscored = "did not provide metrics" in record.getMessage()
   return record.levelno > std_logging.INFO and not unscored

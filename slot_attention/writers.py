@@ -4,7 +4,8 @@ Events go through TensorBoard's own pure-Python writer, since clu.metric_writers
 imports tensorflow, which accelerator images often lack.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+import contextlib
 import glob
 import io
 import json
@@ -53,7 +54,7 @@ class Writer:
 
   def write_scalars(self, step: int, scalars: Mapping[str, float]) -> None:
     """Writes one line of metrics.jsonl and one event per scalar."""
-    with open(self._path, "a", encoding="utf-8") as f:
+    with self._explained(), open(self._path, "a", encoding="utf-8") as f:
       f.write(json.dumps({"step": step, **_finite_or_none(scalars)}) + "\n")
     for name, value in scalars.items():
       # simple_value is what every reader of event files understands.
@@ -83,20 +84,33 @@ class Writer:
 
   def flush(self) -> None:
     """Brings everything written so far to disk."""
-    self._events.flush()
-    for path in (self._path, self._events_path):
-      if os.path.exists(path):
-        with open(path, "rb") as f:
-          os.fsync(f.fileno())
+    with self._explained():
+      self._events.flush()
+      for path in (self._path, self._events_path):
+        if os.path.exists(path):
+          with open(path, "rb") as f:
+            os.fsync(f.fileno())
 
   def close(self) -> None:
     """Flushes and closes."""
     self._events.close()
 
   def _add(self, step: int, **what: Any) -> None:
-    self._events.add_event(
-      event_pb2.Event(wall_time=time.time(), step=step, **what)
-    )
+    event = event_pb2.Event(wall_time=time.time(), step=step, **what)
+    with self._explained():  # Also what the thread behind it ran into.
+      self._events.add_event(event)
+
+  @contextlib.contextmanager
+  def _explained(self) -> Iterator[None]:
+    """Turns what a full disk raises into a sentence."""
+    try:
+      yield
+    except OSError as error:
+      raise OSError(
+        f"Records cannot be written to {os.path.dirname(self._path)} "
+        f"({error.strerror}); make room or see to the disk, then run the same "
+        "command again."
+      ) from error
 
 
 def has_scalars(workdir: str, step: int, prefix: str) -> bool:

@@ -2,6 +2,8 @@
 
 import errno
 import json
+import os
+import threading
 
 import jax
 import jax.numpy as jnp
@@ -11,12 +13,14 @@ import pytest
 from configs import clevr_object_discovery
 from configs import clevr_set_prediction
 from slot_attention import checkpoints
+from slot_attention import cli
 from slot_attention import evaluate
 from slot_attention import run_files
 from slot_attention import sharding
 from slot_attention import tasks
 from slot_attention import train
 from slot_attention import train_step
+from slot_attention import writers
 from slot_attention.data.records import record_retry
 
 
@@ -132,3 +136,27 @@ def test_a_missing_file_is_not_waited_for(waits):
   with pytest.raises(OSError, match="no answer"):
     record_retry.retry(_reader(errno.ENOENT, 1), "Record 3 of /x")
   assert waits == []
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no /dev/full")
+def test_no_room_for_records(tmp_path):
+  writer = writers.Writer(str(tmp_path), 0)
+  (tmp_path / "metrics.jsonl").symlink_to("/dev/full")
+  with pytest.raises(
+    OSError, match=r"Records cannot be .* make room or see to"
+  ):
+    writer.write_scalars(1, {"train/loss": 1.0})
+  writer.close()
+
+
+def test_tracebacks_of_threads_do_not_hide_the_sentence(capsys):
+  for error, is_seen in ((OSError("full"), False), (KeyError("x"), True)):
+    arguments = (type(error), error, None)
+    thread = threading.Thread(
+      target=cli._drop_what_threads_raise, args=arguments
+    )
+    thread.start()
+    thread.join()
+    assert bool(capsys.readouterr().err) == is_seen
+    cli._drop_what_threads_raise(*arguments)  # Of the main thread.
+    assert capsys.readouterr().err

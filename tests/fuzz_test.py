@@ -7,22 +7,33 @@ A failure names a number; `check(number)` repeats it.
 
 from collections.abc import Callable
 import contextlib
+import functools
 import gzip
+import io
 import json
 import os
 import pathlib
 import signal
 import time
 
+import image_trees
+import movi_files
 import numpy as np
+import PIL.Image
 import pytest
 
 from slot_attention.data import converted
+from slot_attention.data import image_folders
+from slot_attention.data import movi
 from slot_attention.data import preprocess
+from slot_attention.data.folders import annotation_files
+from slot_attention.data.folders import folder_files
+from slot_attention.data.folders import image_folder_layouts
 from slot_attention.data.records import gzip_index
 from slot_attention.data.records import record_index
 from slot_attention.data.records import record_stream
 from slot_attention.data.records import wire_format
+from slot_attention.data.tfds import frame_index
 
 _SECONDS_FOR_ONE = 20
 _RNG = np.random.default_rng(0)
@@ -193,6 +204,100 @@ def check_conversion(rng: np.random.Generator, place: pathlib.Path) -> None:
     converted.read_info(place)
 
 
+def encode(array: np.ndarray, suffix: str = "PNG") -> bytes:
+  file = io.BytesIO()
+  PIL.Image.fromarray(array).save(file, suffix)
+  return file.getvalue()
+
+
+SIZE = (24, 32)
+PICTURES = [image_trees.noise(i, *SIZE) for i in range(3)]
+LABELS = [image_trees.blocks(i, *SIZE) for i in range(3)]
+
+
+@functools.cache
+def video() -> bytes:
+  """A TFRecord file of one video."""
+  features = {
+    frame_index.VIDEO: movi_files.strings(list(map(encode, PICTURES))),
+    "other": movi_files.strings([b"x" * 5000]),
+    frame_index.SEGMENTATIONS: movi_files.strings(list(map(encode, LABELS))),
+    frame_index.NUM_INSTANCES: movi_files.integer(2),
+  }
+  return movi_files.record(features)
+
+
+def check_frames(rng: np.random.Generator, place: pathlib.Path) -> None:
+  """Numbers of objects may be wrong: the record's checksum is not verified."""
+  path = place / "video"
+  path.write_bytes(video())
+  early = rng.integers(2)
+  if early:
+    path.write_bytes(mutate(video(), rng))
+  try:
+    videos = record_index.RecordIndex.build([path])
+    index = frame_index.FrameIndex.build(videos, len(PICTURES))
+  except ValueError:
+    assert early
+    return
+  if not early:
+    path.write_bytes(mutate(video(), rng))
+  tf = preprocess.import_tensorflow()
+  for i in range(len(index)):
+    with contextlib.suppress(ValueError, tf.errors.OpError):
+      frame = movi.decode_frame(
+        tf.constant(index.read(i)), SIZE, movi.View(SIZE)
+      )
+      assert np.array_equal(_to_uint8(frame["image"]), PICTURES[i])
+      assert np.array_equal(frame["segmentation"], LABELS[i])
+
+
+def _to_uint8(image) -> np.ndarray:
+  return np.rint((np.asarray(image) + 1) * 127.5).astype(np.uint8)
+
+
+@functools.cache
+def encoded(suffix: str) -> bytes:
+  return encode(PICTURES[0], suffix)
+
+
+def check_image(rng: np.random.Generator, place: pathlib.Path) -> None:
+  suffix = ("PNG", "PNG", "JPEG", "GIF", "BMP", "WEBP")[rng.integers(6)]
+  (place / "x.png").write_bytes(mutate(encoded(suffix), rng))
+  files = folder_files.Files(str(place), ("x.png",))
+  view = image_folders.View(SIZE, interpolation="nearest")
+  source = image_folders.open_files(files, view)
+  tf = preprocess.import_tensorflow()
+  with contextlib.suppress(ValueError, tf.errors.OpError):
+    image = source.decode(tf.constant(source.index.read(0)))["image"]
+    assert image.shape == (*SIZE, 3)
+    if suffix == "PNG":  # The only one with checksums.
+      assert np.array_equal(_to_uint8(image), PICTURES[0])
+
+
+def check_mask(rng: np.random.Generator, place: pathlib.Path) -> None:
+  path = place / "mask"
+  path.write_bytes(mutate(encode(LABELS[2]), rng))
+  with contextlib.suppress(ValueError):
+    labels = annotation_files.read_mask(str(path), np.array)
+    assert np.array_equal(labels, LABELS[2])
+
+
+def check_annotations(rng: np.random.Generator, place: pathlib.Path) -> None:
+  root = place / "coco"
+  if not root.exists():
+    image_trees.coco(root, (1, 2, 1))
+  names = sorted(path.name for path in (root / "val2017").iterdir())
+  text = json.dumps(image_trees.coco_annotations(names)).encode()
+  path = root / "annotations" / "instances_val2017.json"
+  path.write_bytes(mutate(text, rng))
+  with contextlib.suppress(ValueError):
+    files = image_folder_layouts.find("coco", root, "validation")
+    for i in range(2):
+      assert files.load_labels(i).dtype == np.uint8
+      assert files.count_objects(i) >= 0
+
+
 CHECKS: list[Callable[[np.random.Generator, pathlib.Path], None]] = [
   check_example,
   check_example,
@@ -200,6 +305,10 @@ CHECKS: list[Callable[[np.random.Generator, pathlib.Path], None]] = [
   check_index,
   check_gzip_index,
   check_conversion,
+  check_frames,
+  check_image,
+  check_mask,
+  check_annotations,
 ]
 
 

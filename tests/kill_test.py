@@ -4,11 +4,15 @@
 """
 
 import json
+import random
 import shutil
 
 import killing
+import power_failure
 import pytest
 import run_comparison
+
+from slot_attention import writers
 
 
 def test_killed_while_saving(tmp_path):
@@ -51,3 +55,29 @@ def test_the_comparison_sees_what_differs(tmp_path):
     "metrics.jsonl",
     "evaluation.json",
   ]
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_power_failure_leaves_what_was_synchronised(tmp_path, seed):
+  writer = writers.Writer(str(tmp_path), 0)
+  for step in range(1, 7):
+    writer.write_scalars(step, {"train/loss": step / 2})
+  writer.flush()
+  for step in (2, 4, "6.orbax-checkpoint-tmp"):
+    (tmp_path / "checkpoints" / str(step)).mkdir(parents=True)
+    (tmp_path / "checkpoints" / str(step) / "array").write_bytes(b"x" * 1000)
+  before = {
+    path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()
+  }
+  power_failure.damage(tmp_path, random.Random(seed))
+  changed = {
+    path for path, content in before.items() if path.read_bytes() != content
+  }
+  assert changed
+  assert tmp_path / "checkpoints" / "2" / "array" not in changed
+  # A start drops what is later than its checkpoint, torn or not.
+  writers.Writer(str(tmp_path), 4).close()
+  lines = (tmp_path / "metrics.jsonl").read_text().splitlines()
+  assert [json.loads(line)["step"] for line in lines] == [1, 2, 3, 4]
+  scalars = run_comparison.read_events(tmp_path)["train/loss"]
+  assert scalars == [(step, step / 2) for step in range(1, 5)]

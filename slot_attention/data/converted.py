@@ -23,6 +23,7 @@ from typing import Any, TYPE_CHECKING
 import numpy as np
 
 from slot_attention.data import preprocess
+from slot_attention.data.folders import folder_files
 from slot_attention.data.folders import image_folder_layouts
 from slot_attention.data.official import multi_object_specs
 from slot_attention.data.records import wire_format
@@ -134,7 +135,10 @@ def _parse(values: dict[str, Any], directory: pathlib.Path) -> Info:
     channels=values["channels"],
     resized=values["resized"],
     source=values["source"],
-    paths=tuple(os.fspath(directory / shard["file"]) for shard in shards),
+    paths=tuple(
+      os.path.join(directory, folder_files.check_name(shard["file"], INFO_FILE))
+      for shard in shards
+    ),
     shard_lengths=tuple(int(shard["num_records"]) for shard in shards),
     num_objects=load_counts(directory / NUM_OBJECTS_FILE),
     **{name: values[name] for name in IMAGE_SETTINGS if name in values},

@@ -22,9 +22,11 @@ import numpy as np
 from slot_attention.data import converted
 from slot_attention.data import preprocess
 from slot_attention.data.folders import folder_files
+from slot_attention.data.folders import image_files
 from slot_attention.data.folders import image_folder_layouts
 from slot_attention.data.records import converter
 from slot_attention.data.records import record_index
+from slot_attention.data.records import record_retry
 from slot_attention.data.records import record_source
 from slot_attention.data.records import wire_format
 
@@ -92,14 +94,17 @@ class FolderIndex:
     """Returns a record; see `record_source.Index`."""
     path = self.files.path(record)
     try:
-      with open(path, "rb") as file:
-        content = file.read()
+      content = image_files.read_image(path)
     except OSError as error:
+      if record_retry.may_pass(error):
+        raise
       raise ValueError(
         f"{path} cannot be read ({error.strerror}); copy the file again."
       ) from error
-    if not content:
-      raise ValueError(f"{path} is empty; copy the file again.")
+    except ValueError as error:
+      raise ValueError(
+        f"{path} is not read: {error}; remove it, or copy the file again."
+      ) from error
     return self._annotate(record, content) if self.annotated else content
 
   def _annotate(self, record: int, content: bytes) -> bytes:
@@ -285,7 +290,12 @@ def _filter_by_objects(
     )
   start = time.monotonic()
   count = counts if callable(counts) else counts.__getitem__
-  numbers = np.fromiter((count(i) for i in records), np.int64, len(records))
+
+  def read(record: int) -> int:
+    what = f"The number of objects of image {record} of {place}"
+    return record_retry.retry(lambda: count(record), what)
+
+  numbers = np.fromiter(map(read, records), np.int64, len(records))
   kept = records[(limits[0] <= numbers) & (numbers <= limits[1])]
   if not len(kept):
     raise ValueError(

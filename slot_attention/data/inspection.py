@@ -97,7 +97,8 @@ def inspect(
   if directories:
     return
   files = sorted(path.rglob("*.tfrecord*")) if path.is_dir() else [path]
-  if not files or not path.exists():
+  files = [file for file in files if file.is_file()]  # No pipes or devices.
+  if not files:
     raise FileNotFoundError(f"There is no TFRecord file at {path}.")
   for file in files:
     report = Report(os.fspath(file), dataset)

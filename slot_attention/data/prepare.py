@@ -119,7 +119,7 @@ def _inspect(values: flags.FlagValues) -> None:
   _require(values, "input")
   reports = []
   for report, text in _look_at(values):
-    print(text, flush=True)
+    print(cli.printable(text), flush=True)
     reports.append(report)
   if values.output:
     text = json.dumps([dataclasses.asdict(x) for x in reports], indent=2)

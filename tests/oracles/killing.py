@@ -9,6 +9,7 @@ must be the same, bit for bit. It prints a table.
 
 from collections.abc import Callable
 import dataclasses
+import itertools
 import json
 import os
 import pathlib
@@ -21,6 +22,7 @@ import time
 from absl import app
 from absl import flags
 import numpy as np
+import power_failure
 import run_comparison
 
 ROOT = pathlib.Path(__file__).parents[2]
@@ -32,8 +34,9 @@ _TIMEOUT = 3600  # Seconds; nothing here takes so long.
 _LONGEST_START = 4.0  # Seconds in which a process may be killed at its start.
 # A process is killed: before its first step; after some steps; as soon as it
 # writes a checkpoint; as soon as one is complete and older ones are deleted.
-# "terminate" is the polite signal, which must save first.
-MOMENTS = ("start", "step", "save", "commit", "terminate")
+# "terminate" is the polite signal, which must save first. "power" also damages
+# what may not have reached the disk when the lights go out.
+MOMENTS = ("start", "step", "save", "commit", "terminate", "power")
 EXIT_INTERRUPTED = 75
 _START = time.monotonic()
 _CLEVR = "configs/clevr_set_prediction.py:smoke"
@@ -136,6 +139,7 @@ def _movi(root: pathlib.Path) -> list[str]:
     f"--config.data.resolution=({height},{width})",
     f"--config.model.vit.image_size={height}",
     "--config.data.max_num_objects=10",
+    "--config.data.num_targets=10",
     "--config.eval.num_examples=0",
   ]
 
@@ -144,7 +148,14 @@ def _features(root: pathlib.Path) -> list[str]:
   """What the transformer makes of these frames, computed beforehand."""
   command = _movi(root.with_name("movi"))
   if not root.exists():
-    _prepare(root, "features", *command, f"--output={root}", "--batch_size=8")
+    _prepare(
+      root,
+      "features",
+      *command,
+      f"--output={root}",
+      "--splits=train,test",
+      "--batch_size=8",
+    )
   return [
     *command,
     "--config.data.features=precomputed",
@@ -168,6 +179,7 @@ SOURCES: dict[str, Callable[[pathlib.Path], list[str]]] = {
 _KILLS = flags.DEFINE_integer("kills", 7, "How many for each source.")
 _OUTPUT = flags.DEFINE_string("output", None, "New directory for the runs.")
 _SEED = flags.DEFINE_integer("seed", 0, "Of the moments.")
+_MOMENTS = flags.DEFINE_list("moments", list(MOMENTS), "Which, in turn.")
 _SOURCES = flags.DEFINE_list("sources", list(SOURCES), "Which of them.")
 
 
@@ -245,6 +257,7 @@ class Process:
       "save": lambda: len(self._unfinished()) > 0,
       "commit": lambda: not self._seen.issuperset(self._checkpoints()),
       "terminate": lambda: len(self._new_steps()) > steps,
+      "power": lambda: len(self._new_steps()) > steps,
     }[moment]
     delay, steps = rng.uniform(0, resume), rng.randrange(2 * _SAVE_EVERY)
     while not happened():
@@ -259,7 +272,10 @@ class Process:
       status = self._process.wait(_TIMEOUT)
       return self._require(status == EXIT_INTERRUPTED, status)
     self._process.kill()
-    return self._process.wait() == -signal.SIGKILL
+    killed = self._process.wait() == -signal.SIGKILL
+    if moment == "power":
+      power_failure.damage(self._workdir, rng)
+    return killed
 
   def finish(self) -> None:
     """Waits for the end, which must be a good one."""
@@ -402,7 +418,9 @@ def main(argv: list[str]) -> None:
   print(HEADER, flush=True)
   surveys = []
   for number, source in enumerate(_SOURCES.value):
-    moments = [MOMENTS[i % len(MOMENTS)] for i in range(_KILLS.value)]
+    moments = list(
+      itertools.islice(itertools.cycle(_MOMENTS.value), _KILLS.value)
+    )
     random.Random(number).shuffle(moments)
     surveys.append(survey(source, root, moments, _SEED.value + number))
     print(surveys[-1].row(), flush=True)

@@ -102,12 +102,17 @@ def _video(
 
 def write_record(path: pathlib.Path, features: dict[str, bytes]) -> None:
   """Writes a TFRecord file of one tf.Example from encoded features."""
+  path.write_bytes(record(features))
+
+
+def record(features: dict[str, bytes]) -> bytes:
+  """Returns a TFRecord file of one tf.Example from encoded features."""
   entries = [
     delimited(1, delimited(1, name.encode()) + delimited(2, value))
     for name, value in features.items()
   ]
   example = delimited(1, b"".join(entries))
-  path.write_bytes(record_stream.frame(example))
+  return record_stream.frame(example)
 
 
 def strings(values: list[bytes]) -> bytes:

@@ -15,7 +15,7 @@ def differences(first: pathlib.Path, second: pathlib.Path) -> list[str]:
     ("checkpoints", _read_checkpoints),
     ("metrics.jsonl", _read_metrics),
     ("evaluation.json", lambda run: (run / "evaluation.json").read_text()),
-    ("TensorBoard", _read_events),
+    ("TensorBoard", read_events),
   ):
     expected, actual = read(first), read(second)
     if isinstance(expected, dict):
@@ -52,7 +52,7 @@ def _read_metrics(run: pathlib.Path) -> list[dict]:
   return [{k: v for k, v in r.items() if k != _RATE} for r in records]
 
 
-def _read_events(run: pathlib.Path) -> dict[str, list]:
+def read_events(run: pathlib.Path) -> dict[str, list]:
   """Returns what TensorBoard shows, by tag: steps, and values or pictures."""
   from tensorboard.backend.event_processing import event_accumulator
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 import dataclasses
+import io
 import json
 import os
 from typing import Any
@@ -10,18 +11,31 @@ import numpy as np
 import PIL.Image
 
 from slot_attention.data.folders import folder_files
+from slot_attention.data.folders import image_files
+from slot_attention.data.records import record_retry
 
 _UNPACK_AGAIN = "unpack the data set again"
 
 
 def read_json(path: str) -> dict[str, Any]:
-  """Reads a JSON object; a ValueError names the file."""
+  """Reads a JSON object.
+
+  Args:
+    path: the file.
+
+  Raises:
+    OSError: the disk does not answer.
+    ValueError: the file is something else, or not to be read; the message names
+      it.
+  """
   try:
     with open(path, encoding="utf-8") as file:
       values = json.load(file)
     if not isinstance(values, dict):
       raise ValueError("it is no JSON object")
-  except (OSError, ValueError) as error:
+  except (OSError, ValueError, RecursionError) as error:
+    if isinstance(error, OSError) and record_retry.may_pass(error):
+      raise
     raise ValueError(
       f"{path} cannot be read ({error}); {_UNPACK_AGAIN}."
     ) from error
@@ -94,11 +108,17 @@ def read_mask(
     to_labels: makes the label map of a loaded file.
 
   Raises:
+    OSError: the disk does not answer.
     ValueError: the file is none, or far too large; the message names it.
   """
   try:
+    file = io.BytesIO(image_files.read_file(path))
     # By its content: the files of ShapeStacks are not called .png.
-    with PIL.Image.open(path, formats=("PNG",)) as image:
+    with PIL.Image.open(file, formats=("PNG",)) as image:
+      image_files.check_pixels(*image.size)
+      image.verify()  # The checksums, which loading pixels does not look at.
+    file.seek(0)
+    with PIL.Image.open(file, formats=("PNG",)) as image:
       image.load()
       return to_labels(image)
   except (
@@ -107,6 +127,9 @@ def read_mask(
     ValueError,
     PIL.Image.DecompressionBombError,
   ) as error:
+    # Pillow's own errors about what it reads have no number.
+    if isinstance(error, OSError) and record_retry.may_pass(error):
+      raise
     raise ValueError(
       f"{path} cannot be decoded as a mask ({error}); {_UNPACK_AGAIN}."
     ) from error

@@ -20,6 +20,7 @@ import PIL.ImageDraw
 
 from slot_attention.data.folders import annotation_files
 from slot_attention.data.folders import folder_files
+from slot_attention.data.records import record_retry
 
 _IMAGES = {
   "train": ("train2017", os.path.join("train", "data"), "train"),
@@ -35,7 +36,8 @@ _ARCHIVES = {"train": "train2017", "validation": "val2017", "test": "test2017"}
 _MAX_LABEL = 255
 _ENLARGE = 5
 _NEAREST = PIL.Image.Resampling.NEAREST
-_MAX_SIDE = 1 << 14  # Pixels; no image is near it.
+_MAX_PIXELS = 1 << 25  # Of a label map, which is drawn enlarged.
+_MAX_COORDINATE = 1e6  # Pixels; no outline leaves its image so far.
 
 
 class Instance(NamedTuple):
@@ -80,9 +82,19 @@ def find(
     return dataclasses.replace(files, missing=(missing,))
   names = [os.path.relpath(image, directory) for image in images]
   rows = _read_annotations(path, names, os.path.join(root, directory))
+
+  def load_labels(number: int) -> np.ndarray:
+    try:
+      return draw_labels(rows[number].size, rows[number].instances)
+    except ValueError as error:
+      raise ValueError(
+        f"{path} has annotations of {images[number]} that cannot be drawn: "
+        f"{error}; unpack annotations_trainval2017.zip again."
+      ) from error
+
   return dataclasses.replace(
     files,
-    load_labels=lambda i: draw_labels(rows[i].size, rows[i].instances),
+    load_labels=load_labels,
     count_objects=lambda i: len(rows[i].instances),
   )
 
@@ -103,7 +115,7 @@ def _read_annotations(
   path: str, names: list[str], directory: str
 ) -> list[_Annotated]:
   """Returns the annotations of the images of these names."""
-  values = annotation_files.read_json(path)
+  values = record_retry.retry(lambda: annotation_files.read_json(path), path)
   try:
     by_name = _parse(values, path)
   except (LookupError, TypeError, AttributeError, OverflowError) as error:
@@ -132,19 +144,30 @@ def _parse(values: Mapping[str, Any], path: str) -> dict[str, _Annotated]:
   by_name, by_number = {}, {}
   for image in values["images"]:
     name = folder_files.check_name(image["file_name"], path, directories=True)
-    size = (int(image["height"]), int(image["width"]))
-    if not 0 < min(size) <= max(size) <= _MAX_SIDE:
+    size = (_integer(image["height"]), _integer(image["width"]))
+    if min(size) < 1 or size[0] * size[1] > _MAX_PIXELS:
       raise ValueError(
         f"{path} says that {name} has {size[0]}x{size[1]} pixels; unpack "
         "annotations_trainval2017.zip again."
       )
-    row = _Annotated(size)
-    by_name[os.path.normpath(name)] = by_number[image["id"]] = row
+    row, name = _Annotated(size), os.path.normpath(name)
+    if name in by_name or image["id"] in by_number:
+      raise ValueError(
+        f"{path} names {name}, or its number {image['id']}, twice; unpack "
+        "annotations_trainval2017.zip again."
+      )
+    by_name[name] = by_number[image["id"]] = row
   for annotation in values["annotations"]:
     if not annotation.get("iscrowd", 0):
       row = by_number[annotation["image_id"]]
       row.instances.append(_parse_instance(annotation, path))
   return by_name
+
+
+def _integer(value: object) -> int:
+  if isinstance(value, str):  # Whose error would not name the file.
+    raise TypeError(f"{value!r} is no number")
+  return int(value if value == value else np.inf)  # NaN is refused as inf is.
 
 
 def _parse_instance(annotation: Mapping[str, Any], path: str) -> Instance:
@@ -153,16 +176,17 @@ def _parse_instance(annotation: Mapping[str, Any], path: str) -> Instance:
     if isinstance(outline, list):
       # x, y, x, y, ... -> [n, 2]
       outline = [np.array(x, np.float32).reshape(-1, 2) for x in outline]
-      if not all(np.isfinite(polygon).all() for polygon in outline):
-        raise ValueError("a coordinate is not finite")
+      if not all((abs(x) < _MAX_COORDINATE).all() for x in outline):
+        raise ValueError("a coordinate is not finite, or far away")
     else:
-      outline = np.array(outline["counts"], np.int64)
+      # Compressed ones, which are texts, are refused.
+      outline = np.array(outline["counts"], np.int64).reshape(-1)
   except ValueError as error:
     raise ValueError(
       f"{path} has an outline, of annotation {annotation['id']!r}, that cannot "
       f"be drawn ({error}); unpack annotations_trainval2017.zip again."
     ) from error
-  return Instance(int(annotation["category_id"]), outline)
+  return Instance(_integer(annotation["category_id"]), outline)
 
 
 def draw_labels(size: tuple[int, int], instances: list[Instance]) -> np.ndarray:
@@ -176,12 +200,12 @@ def draw_labels(size: tuple[int, int], instances: list[Instance]) -> np.ndarray:
     [height, width] uint8; 0 where there is none.
 
   Raises:
-    ValueError: there are too many instances, or an outline is malformed.
+    ValueError: there are too many instances, or an outline is malformed; the
+      message is no whole sentence.
   """
   if len(instances) > _MAX_LABEL:
     raise ValueError(
-      f"An image has {len(instances)} annotated objects; label maps hold "
-      f"{_MAX_LABEL}."
+      f"these are {len(instances)} objects, and label maps hold {_MAX_LABEL}"
     )
   # Enlarged, since Pillow's borders are a pixel wide.
   height, width = size[0] * _ENLARGE, size[1] * _ENLARGE
@@ -205,10 +229,12 @@ def draw_labels(size: tuple[int, int], instances: list[Instance]) -> np.ndarray:
 
 def _decode_runs(runs: np.ndarray, size: tuple[int, int]) -> np.ndarray:
   """Returns where the object is, [height, width] of 0 and 255."""
-  if runs.min(initial=0) < 0 or runs.sum() != size[0] * size[1]:
+  total = size[0] * size[1]
+  # None is larger than the image, so that their sum cannot overflow.
+  if np.any((runs < 0) | (runs > total)) or runs.sum() != total:
     raise ValueError(
-      f"The runs of an outline do not fill its image of {size[0]}x{size[1]} "
-      "pixels; unpack annotations_trainval2017.zip again."
+      f"the runs of an outline do not fill its image of {size[0]}x{size[1]} "
+      "pixels"
     )
   values = (np.arange(len(runs)) % 2 * 255).astype(np.uint8)
   columns = np.repeat(values, runs).reshape(size[::-1])  # [width, height]

@@ -101,17 +101,21 @@ def list_files(
 
   Raises:
     FileNotFoundError: there is no such directory.
-    ValueError: a link leads to a directory or out of the root.
+    ValueError: a link leads to a directory or out of the root, or what has
+      such a name is no file.
   """
-  found = []
-  for entry in scan(os.path.join(root, below)):
-    path = os.path.join(below, entry.name)
-    if entry.is_symlink():
-      _check_link(root, path, entry)
-    if entry.is_dir(follow_symlinks=False):
-      found += list_files(root, path, suffixes)
-    elif entry.name.lower().endswith(tuple(suffixes)):
-      found.append(path)
+  found, directories = [], [below]
+  while directories:  # No recursion: directories can be nested deeply.
+    below = directories.pop()
+    for entry in scan(os.path.join(root, below)):
+      path = os.path.join(below, entry.name)
+      if entry.is_symlink():
+        _check_link(root, path)
+      if entry.is_dir(follow_symlinks=False):
+        directories.append(path)
+      elif entry.name.lower().endswith(tuple(suffixes)):
+        _check_file(entry)
+        found.append(path)
   return sorted(found)
 
 
@@ -136,20 +140,33 @@ def list_names(root: str, below: str) -> set[str]:
   """
   names = set()
   for entry in scan(os.path.join(root, below)):
+    path = os.path.join(below, entry.name)
     if entry.is_symlink():
-      _check_link(root, os.path.join(below, entry.name), entry)
-    if not entry.is_dir():
+      _check_link(root, path)
+    if not entry.is_dir(follow_symlinks=False):
+      _check_file(entry)
       names.add(entry.name)
   return names
 
 
-def _check_link(root: str, path: str, entry: os.DirEntry) -> None:
-  inside = _is_inside(root, entry.path)
-  if not inside or entry.is_dir():
+def _check_link(root: str, path: str) -> None:
+  path = os.path.join(root, path)
+  inside = _is_inside(root, path)
+  if not inside or os.path.isdir(path):
     raise ValueError(
-      f"{os.path.join(root, path)} is a link to {os.path.realpath(entry.path)},"
-      f" which is {'a directory' if inside else f'not below {root}'}; put the "
-      "files themselves there."
+      f"{path} is a link to {os.path.realpath(path)}, which is "
+      f"{'a directory' if inside else f'not below {root}'}; put the files "
+      "themselves there."
+    )
+
+
+def _check_file(entry: os.DirEntry) -> None:
+  """Raises ValueError for what would block a reader, or never end."""
+  # The directory itself tells what is a file; only links cost another look.
+  if not (entry.is_file(follow_symlinks=False) or os.path.isfile(entry.path)):
+    raise ValueError(
+      f"{entry.path} is neither a file nor a directory, but a pipe, a socket, "
+      "a device or a link to nothing; remove it."
     )
 
 

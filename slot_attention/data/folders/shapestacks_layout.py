@@ -49,12 +49,18 @@ def find(
 
 def _read_scenarios(root: str, split: str, variant: str) -> list[str]:
   """Reads the names of a split's scenarios."""
-  listing = os.path.join(root, "splits", variant, f"{_SPLITS[split]}.txt")
+  directory, name = os.path.join("splits", variant), f"{_SPLITS[split]}.txt"
+  listing = os.path.join(root, directory, name)
+  there = folder_files.find_directory(root, [directory])
+  if not there or name not in folder_files.list_names(root, directory):
+    raise FileNotFoundError(
+      f"{listing} is missing; unpack shapestacks-meta.tar.gz in {root}."
+    )
   try:
     with open(listing, encoding="utf-8") as file:
       names = [line.strip() for line in file.read().splitlines()]
   except (OSError, ValueError) as error:
-    raise FileNotFoundError(
+    raise ValueError(
       f"{listing} cannot be read ({error}); unpack shapestacks-meta.tar.gz in "
       f"{root}."
     ) from error
@@ -102,6 +108,8 @@ def _find_mask(image: str, places: dict[str, set[str]]) -> str | None:
 
 
 def _to_labels(image: PIL.Image.Image) -> np.ndarray:
+  if image.mode not in ("L", "LA", "RGB", "RGBA"):
+    raise ValueError(f"its pixels are {image.mode}, not gray levels of 8 bits")
   array = np.asarray(image)
   gray = array[..., 0] if array.ndim == 3 else array  # [h, w, 4] -> [h, w]
   return (gray // _LEVEL).astype(np.uint8)

@@ -34,6 +34,11 @@ _PASSING = frozenset(
 )
 
 
+def may_pass(error: OSError) -> bool:
+  """Returns whether a disk can give another answer to the next try."""
+  return error.errno in _PASSING
+
+
 def retry(read: Callable[[], T], what: str) -> T:
   """Calls a function again while it raises errors that may pass.
 
@@ -52,7 +57,7 @@ def retry(read: Callable[[], T], what: str) -> T:
     try:
       return read()
     except OSError as error:
-      if error.errno not in _PASSING:
+      if not may_pass(error):
         raise
       logging.warning(
         "%s cannot be read (%s); trying again in %g s.", what, error, wait

@@ -113,14 +113,18 @@ def _messages(data: memoryview, number: int) -> Iterator[memoryview]:
 
 def _parse_entry(entry: memoryview) -> tuple[str, memoryview]:
   """Returns the name of a feature and its message."""
-  name, feature = b"", memoryview(b"")  # As when protocol buffers lack them.
+  name, feature = "", memoryview(b"")  # As when protocol buffers lack them.
   for number, wire_type, value in _fields(entry):
     if wire_type == DELIMITED and number == 1:
-      name = bytes(value)
+      name = _parse_name(bytes(value))  # The last one; all must be text.
     elif wire_type == DELIMITED and number == 2:
       feature = _merge(feature, value)
+  return name, feature
+
+
+def _parse_name(name: bytes) -> str:
   try:
-    return name.decode(), feature
+    return name.decode()
   except UnicodeDecodeError as error:
     raise ValueError(f"the name of a feature is {name!r}.") from error
 

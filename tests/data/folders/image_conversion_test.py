@@ -120,11 +120,13 @@ def test_broken_images_stop_it_and_are_named(tmp_path):
   root = image_trees.coco(tmp_path / "source")
   path = root / "val2017" / "000000000008.jpg"
   path.write_bytes(path.read_bytes()[:100])
-  with pytest.raises(ValueError, match=r"000000000008\.jpg cannot be decoded"):
+  with pytest.raises(
+    ValueError, match=r"000000000008\.jpg is not read: it is none of"
+  ):
     convert("coco", root, tmp_path / "out")
   assert not (tmp_path / "out" / "validation" / converted.INFO_FILE).exists()
   _, report, _ = image_inspection.inspect("coco", str(root))
-  assert "000000000008.jpg cannot be decoded" in report.error
+  assert "000000000008.jpg is not read" in report.error
   assert "000000000008.jpg" in image_inspection.format_report(report)
 
 

@@ -87,7 +87,7 @@ def test_shapestacks_lists_cannot_climb(stacks, name):
   with pytest.raises(ValueError, match=r"env_ccs-h=9-v=0 holds no rgb"):
     find("shapestacks", stacks)
   listing.write_bytes(b"\xff\xfe")
-  with pytest.raises(FileNotFoundError, match="cannot be read"):
+  with pytest.raises(ValueError, match="cannot be read"):
     find("shapestacks", stacks)
 
 
@@ -177,7 +177,7 @@ def test_runs_must_fill_the_image(coco):
 def test_what_is_not_there(tmp_path, coco, stacks, clevrtex):
   sentences = {
     "clevr_mirror": "has no images in .*; unpack the CLEVR-Mirror archive",
-    "shapestacks": "eval.txt cannot be read .*; unpack shapestacks-meta.tar.gz",
+    "shapestacks": "eval.txt is missing; unpack shapestacks-meta.tar.gz",
     "clevrtex": "holds neither clevrtex_full nor clevrtexv2_full; unpack",
     "coco": "holds none of val2017, .*; unpack val2017.zip",
     "folder": "unpack your PNG or JPEG files",

@@ -178,3 +178,10 @@ def test_damage_gives_values_or_a_sentence():
       assert str(error).startswith("This is no whole tf.Example: ")
       refused += 1
   assert refused > 300
+
+
+def test_every_name_must_be_text():
+  names = b"\n\x02\xff\xfe\n\x01x"  # Of one feature; the last one counts.
+  with pytest.raises(ValueError, match=r"the name of a feature is b'\\xff"):
+    wire_format.parse_example(b"\n\x09\n\x07" + names)
+  assert set(wire_format.parse_example(b"\n\x05\n\x03\n\x01x")) == {"x"}
