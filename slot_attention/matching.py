@@ -8,6 +8,8 @@ import numpy as np
 import optax
 from scipy import optimize
 
+from slot_attention.modules import shards
+
 
 # Compiled even when called eagerly: on a mesh, JAX cannot slice the result of
 # a callback that is not part of a larger program.
@@ -60,23 +62,9 @@ def _match_optax(cost: jax.Array) -> tuple[jax.Array, jax.Array]:
 
 def _match_scipy(cost: jax.Array) -> tuple[jax.Array, jax.Array]:
   """Matches with scipy on the host, without gathering a sharded batch."""
-  solve = _solve_in_callback
-  if _is_sharded_over_data(cost.shape[0]):
-    # A bare callback would collect the whole batch on the first device.
-    spec = jax.P("data")
-    solve = jax.shard_map(solve, in_specs=spec, out_specs=spec)
+  solve = shards.on_each(_solve_in_callback, len(cost))
   pairs = solve(cost)  # [b, 2, min(n, m)]
   return pairs[:, 0], pairs[:, 1]
-
-
-def _is_sharded_over_data(batch_size: int) -> bool:
-  """Whether a mesh set by `jax.set_mesh` splits this batch over "data"."""
-  mesh = jax.sharding.get_abstract_mesh()
-  axis_types = dict(zip(mesh.axis_names, mesh.axis_types, strict=True))
-  # Inside a shard_map the axis is Manual and the batch is local already.
-  if axis_types.get("data") in (None, jax.sharding.AxisType.Manual):
-    return False
-  return batch_size % mesh.shape["data"] == 0
 
 
 def _solve_in_callback(cost: jax.Array) -> jax.Array:

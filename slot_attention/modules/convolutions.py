@@ -7,12 +7,14 @@ further up and left. Layers without stride are the same in both.
 
 from collections.abc import Sequence
 import functools
+from typing import Any
 
 from flax import linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from slot_attention.modules import convolution_ops
 from slot_attention.modules import initializers
 
 PADDINGS = ("same", "torch")
@@ -49,6 +51,27 @@ def conv(
     kernel_init=initializers.kernel_init,
     dtype=dtype,
     name=name,
+    conv_general_dilated=_conv_general_dilated,
+  )
+
+
+def _conv_general_dilated(
+  inputs: jax.Array,
+  kernel: jax.Array,
+  strides: Sequence[int],
+  padding: str | Sequence[tuple[int, int]],
+  **_: Any,
+) -> jax.Array:
+  """Stands in for JAX' function of this name, of which `conv` needs so much."""
+  sides = (
+    jax.lax.padtype_to_pads(
+      inputs.shape[1:3], kernel.shape[:2], strides, padding
+    )
+    if isinstance(padding, str)
+    else padding
+  )
+  return convolution_ops.convolve(
+    inputs, kernel, strides[0], tuple(tuple(x) for x in sides)
   )
 
 
@@ -85,109 +108,16 @@ class ConvTranspose(nn.Module):
     bias = self.param("bias", nn.initializers.zeros, (self.features,))
     margin = size // 2
     sides = (margin, margin + self.stride - 1)
-    padding = sides[::-1] if self.padding == "same" else sides
+    sides = sides[::-1] if self.padding == "same" else sides
+    how = {"stride": self.stride, "padding": (sides, sides)}
     result = jax.lax.platform_dependent(
       inputs.astype(self.dtype),
       kernel.astype(self.dtype),
       # XLA's CPU backend multiplies by the zeros between the inputs.
-      cpu=functools.partial(by_phases, stride=self.stride, padding=padding),
-      default=functools.partial(dilated, stride=self.stride, padding=padding),
+      cpu=functools.partial(convolution_ops.by_phases, **how),
+      default=functools.partial(convolution_ops.dilated, **how),
     )
     return result + bias.astype(self.dtype)[None, None, None]
-
-
-def dilated(
-  inputs: jax.Array, kernel: jax.Array, stride: int, padding: tuple[int, int]
-) -> jax.Array:
-  """Convolves inputs with zeros put between them.
-
-  Args:
-    inputs: [b, h, w, in].
-    kernel: [kh, kw, out, in].
-    stride: of the inputs among the zeros.
-    padding: before and after, of the spread inputs.
-
-  Returns:
-    [b, h * stride, w * stride, out].
-  """
-  return jax.lax.conv_transpose(
-    inputs,
-    kernel,
-    strides=(stride, stride),
-    padding=(padding, padding),
-    dimension_numbers=("NHWC", "HWIO", "NHWC"),
-    transpose_kernel=True,
-  )
-
-
-def by_phases(
-  inputs: jax.Array, kernel: jax.Array, stride: int, padding: tuple[int, int]
-) -> jax.Array:
-  """Computes what `dilated` does by stride^2 ordinary convolutions.
-
-  Rows of the result with the same remainder by the stride see the same rows of
-  the kernel, every stride-th one; likewise columns.
-
-  Args:
-    inputs: see `dilated`, and for the others.
-    kernel: see there.
-    stride: see there.
-    padding: see there.
-
-  Returns:
-    [b, h * stride, w * stride, out].
-  """
-  b, h, w, _ = inputs.shape
-  # Of the ordinary convolution over spread inputs: [kh, kw, in, out].
-  kernel = jnp.flip(kernel, (0, 1)).swapaxes(2, 3)
-  phases = [
-    _phase(phase, kernel.shape[0], stride, padding[0])
-    for phase in range(stride)
-  ]
-  rows = [
-    jnp.stack(
-      [
-        _convolve(
-          inputs,
-          kernel[first_row::stride, first_column::stride],
-          (row_sides, column_sides),
-        )
-        for first_column, column_sides in phases
-      ],
-      axis=3,
-    )
-    for first_row, row_sides in phases
-  ]  # stride times [b, h, w, stride, out]
-  result = jnp.stack(rows, axis=2)  # [b, h, stride, w, stride, out]
-  return result.reshape(b, h * stride, w * stride, -1)
-
-
-def _convolve(
-  inputs: jax.Array, kernel: jax.Array, padding: Sequence[tuple[int, int]]
-) -> jax.Array:
-  """Convolves [b, h, w, in] with [kh, kw, in, out], stride 1."""
-  if min(min(sides) for sides in padding) < 0:
-    # Convolutions with negative padding have wrong gradients in JAX 0.10.
-    edges = [(0, 0, 0), *((*sides, 0) for sides in padding), (0, 0, 0)]
-    inputs = jax.lax.pad(inputs, jnp.zeros((), inputs.dtype), edges)
-    padding = [(0, 0), (0, 0)]
-  return jax.lax.conv_general_dilated(
-    inputs,
-    kernel,
-    window_strides=(1, 1),
-    padding=padding,
-    dimension_numbers=("NHWC", "HWIO", "NHWC"),
-  )
-
-
-def _phase(
-  phase: int, kernel_size: int, stride: int, padding: int
-) -> tuple[int, tuple[int, int]]:
-  """Returns the first kernel entry of a phase, and its inputs' padding."""
-  first = (padding - phase) % stride
-  entries = len(range(first, kernel_size, stride))
-  before = (padding - phase - first) // stride
-  return first, (before, entries - 1 - before)
 
 
 class BroadcastConvTranspose(nn.Module):
@@ -229,8 +159,8 @@ class BroadcastConvTranspose(nn.Module):
     # Of the ordinary convolution that does the same: [kh, kw, d, features].
     kernel = jnp.flip(kernel, (0, 1)).swapaxes(2, 3)
     sides = (size // 2, size // 2)
-    fixed = _convolve(
-      plane[None].astype(self.dtype), kernel, (sides, sides)
+    fixed = convolution_ops.convolve(
+      plane[None].astype(self.dtype), kernel, 1, (sides, sides)
     )  # [1, h, w, features]
     sums = jnp.einsum(
       "yi,xj,ijdf->yxdf",

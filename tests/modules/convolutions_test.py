@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from slot_attention.modules import convolution_ops
 from slot_attention.modules import convolutions
 
 
@@ -128,7 +129,7 @@ def test_phases_are_the_dilated_convolution(kernel_size, stride, before):
   cotangent = jax.random.normal(keys[2], (2, 6 * stride, 7 * stride, 4))
 
   def value(layer, inputs, kernel):
-    result = layer(inputs, kernel, stride, (before, after))
+    result = layer(inputs, kernel, stride, ((before, after),) * 2)
     return jnp.sum(cotangent * result), result
 
   def run(layer):
@@ -138,6 +139,6 @@ def test_phases_are_the_dilated_convolution(kernel_size, stride, before):
     return result, *gradients
 
   for actual, expected in zip(
-    run(convolutions.by_phases), run(convolutions.dilated), strict=True
+    run(convolution_ops.by_phases), run(convolution_ops.dilated), strict=True
   ):
     np.testing.assert_allclose(actual, expected, atol=2e-4)

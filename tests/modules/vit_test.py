@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import ml_collections
 import numpy as np
 import pytest
+import reference_arrays
 
 from slot_attention import configuration
 from slot_attention import features
@@ -27,10 +28,10 @@ def _config(**kwargs):
   return config
 
 
-def _state_dict(scale=1.0):
+def _state_dict(scale=1.0, arrays=ARRAYS):
   state_dict = {
     key.removeprefix("param/"): value
-    for key, value in ARRAYS.items()
+    for key, value in arrays.items()
     if key.startswith("param/")
   }
   for name, value in state_dict.items():
@@ -60,6 +61,40 @@ def test_tokens(scale, prefix):
   np.testing.assert_array_equal(tokens, block)
   full = features.create_vit(_config(final_norm=True))
   np.testing.assert_array_equal(full.apply(_variables(scale), images), norm)
+
+
+@pytest.mark.parametrize(("scale", "prefix"), [(1.0, ""), (0.003, "small/")])
+def test_what_the_first_block_takes(scale, prefix):
+  images = features.preprocess(ARRAYS["in/image_uint8"], 32)
+  tokens = features.create_vit(_config(depth=0)).apply(
+    _variables(scale), images
+  )
+  expected = ARRAYS[f"{prefix}tokens_in"]
+  np.testing.assert_allclose(
+    tokens, expected, atol=2e-5 * np.abs(expected).max()
+  )
+
+
+def test_a_transformer_of_three_blocks():
+  arrays = reference_arrays.load("dinosaur_torch/vit_tiny.npz")
+  state_dict = _state_dict(arrays=arrays)
+  images = features.preprocess(arrays["in/image_uint8"], 32)
+  np.testing.assert_allclose(images, arrays["image_normalised"], atol=1e-6)
+  for final_norm, name in ((True, "features"), (False, "block2")):
+    config = _config(depth=3, final_norm=final_norm)
+    variables = timm.to_variables(state_dict, features.vit_shapes(config))
+    tokens = features.create_vit(config).apply(variables, images)
+    expected = arrays[name]
+    np.testing.assert_allclose(
+      tokens, expected, atol=5e-5 * np.abs(expected).max()
+    )
+  config = _config(depth=3, final_norm=True)
+  result = features.extract_features(
+    variables, arrays["in/image_uint8"], config
+  )
+  np.testing.assert_array_max_ulp(
+    np.asarray(result), arrays["patch_features_float16"], 1
+  )
 
 
 def test_final_norm():

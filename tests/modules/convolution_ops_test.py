@@ -1,0 +1,206 @@
+"""The convolutions' own gradients against those that JAX derives."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from slot_attention.modules import convolution_ops
+from slot_attention.modules import kernel_gradient
+
+# Kernel size, stride, rows and columns, channels in and out, padding. Those
+# with 64 channels go by stacks: of several images, of phases, of bands of rows.
+CASES = [
+  (5, 1, (9, 7), (3, 4), ((2, 2), (2, 2))),
+  (5, 2, (9, 6), (3, 4), ((2, 2), (1, 2))),
+  (5, 2, (8, 8), (2, 3), ((2, 2), (2, 2))),
+  (3, 3, (7, 11), (2, 3), ((1, 1), (0, 1))),
+  (1, 1, (5, 4), (3, 2), ((0, 0), (0, 0))),
+  (3, 1, (6, 7), (2, 3), ((-1, 2), (0, -2))),
+  (5, 2, (9, 10), (2, 3), ((0, 0), (0, 0))),
+  (5, 1, (5, 7), (64, 64), ((2, 2), (2, 2))),
+  (5, 2, (9, 6), (64, 64), ((2, 2), (1, 2))),
+  (3, 1, (7, 5), (64, 4), ((1, 1), (1, 1))),
+  (3, 1, (37, 61), (64, 65), ((1, 1), (1, 1))),
+]
+
+
+def _plain(inputs, kernel, stride, padding):
+  if min(map(min, padding)) < 0:
+    edges = [(0, 0, 0), *((*sides, 0) for sides in padding), (0, 0, 0)]
+    inputs, padding = jax.lax.pad(inputs, 0.0, edges), ((0, 0), (0, 0))
+  return jax.lax.conv_general_dilated(
+    inputs,
+    kernel,
+    (stride, stride),
+    padding,
+    dimension_numbers=("NHWC", "HWIO", "NHWC"),
+  )
+
+
+def _arrays(case, batch_size=3):
+  size, stride, resolution, (channels, features), padding = case
+  keys = jax.random.split(jax.random.key(0), 3)
+  inputs = jax.random.normal(keys[0], (batch_size, *resolution, channels))
+  kernel = jax.random.normal(keys[1], (size, size, channels, features))
+  shape = jax.eval_shape(
+    lambda *args: _plain(*args, stride, padding), inputs, kernel
+  ).shape
+  return inputs, kernel, jax.random.normal(keys[2], shape), stride, padding
+
+
+@functools.partial(jax.jit, static_argnums=(0, 4, 5))
+def _gradients(convolve, inputs, kernel, cotangent, stride, padding):
+  result, transpose = jax.vjp(
+    lambda *args: convolve(*args, stride, padding), inputs, kernel
+  )
+  return result, *transpose(cotangent)
+
+
+def _assert_close(actual, expected, rtol=1e-5):
+  for x, y in zip(actual, expected, strict=True):
+    scale = np.abs(np.asarray(y, np.float32)).max()
+    np.testing.assert_allclose(
+      np.asarray(x, np.float32) / scale,
+      np.asarray(y, np.float32) / scale,
+      atol=rtol,
+    )
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_result_and_gradients_are_those_of_jax(case):
+  arrays = _arrays(case)
+  with jax.default_matmul_precision("highest"):
+    _assert_close(
+      _gradients(convolution_ops.convolve, *arrays), _gradients(_plain, *arrays)
+    )
+
+
+def test_stacks_are_taken_where_there_are_many_channels(monkeypatch):
+  sizes = []
+  original = kernel_gradient._by_stacks
+
+  def by_stacks(inputs, cotangent, kernel_size):
+    sizes.append(kernel_size)
+    return original(inputs, cotangent, kernel_size)
+
+  monkeypatch.setattr(kernel_gradient, "_by_stacks", by_stacks)
+  for case in CASES:
+    jax.eval_shape(
+      functools.partial(
+        _gradients.__wrapped__,
+        convolution_ops.convolve,
+        stride=case[1],
+        padding=case[4],
+      ),
+      *_arrays(case)[:3],
+    )
+  phases = [(3, 3), (3, 2), (2, 3), (2, 2)]  # Of a 5x5 kernel with stride 2.
+  assert set(sizes) == {(5, 5), *phases}
+
+
+@pytest.mark.parametrize(
+  ("b", "h", "width", "expected"),
+  [
+    (2, 128, 132, (1, 15, 9)),
+    (28, 16, 20, (4, 16, 1)),
+    (7, 16, 20, (1, 16, 1)),
+    (3, 35, 39, (1, 35, 1)),
+    (2, 3, 5000, (1, 1, 3)),
+  ],
+)
+def test_portions_cover_every_row(b, h, width, expected):
+  images, rows, bands = kernel_gradient._portions(b, h, width)
+  assert (images, rows, bands) == expected
+  assert rows * bands >= h > rows * (bands - 1)
+
+
+@pytest.mark.parametrize("case", CASES[-2:])
+@pytest.mark.parametrize("transform", ["vmap", "remat", "scan", "again"])
+def test_under_transformations(case, transform):
+  *arrays, stride, padding = _arrays(case, 2)
+  convolve = functools.partial(
+    convolution_ops.convolve, stride=stride, padding=padding
+  )
+
+  def gradients(inputs, kernel, cotangent, convolve=convolve):
+    return jax.vjp(convolve, inputs, kernel)[1](cotangent)
+
+  stacked = jax.tree.map(lambda x: jnp.stack([x, 2 * x]), arrays)
+  expected = jax.vmap(
+    functools.partial(
+      gradients, convolve=lambda x, y: _plain(x, y, stride, padding)
+    )
+  )(*stacked)
+  if transform == "vmap":
+    actual = jax.vmap(gradients)(*stacked)
+  elif transform == "remat":
+    remat = functools.partial(gradients, convolve=jax.checkpoint(convolve))
+    actual = jax.vmap(remat)(*stacked)
+  elif transform == "scan":
+    actual = jax.lax.map(lambda x: gradients(*x), stacked)
+  else:  # The gradient is linear in the cotangent: so is its own.
+    inputs, kernel, cotangent = arrays
+    linear = functools.partial(gradients, inputs, kernel)
+    _, transpose = jax.vjp(lambda x: linear(x)[0], cotangent)
+    actual = transpose(inputs)
+    expected = (_plain(inputs, kernel, stride, padding),)
+  _assert_close(actual, expected, rtol=2e-5)
+
+
+@pytest.mark.parametrize("case", [CASES[-1]])
+def test_bfloat16_is_as_near_as_the_plain_one(case):
+  *arrays, stride, padding = _arrays(case, 2)
+  expected = _gradients(_plain, *arrays, stride, padding)
+  half = [x.astype(jnp.bfloat16) for x in arrays]
+  actual = _gradients(convolution_ops.convolve, *half, stride, padding)
+  assert {x.dtype for x in actual} == {jnp.dtype(jnp.bfloat16)}
+  _assert_close(actual, expected, rtol=2e-2)
+
+
+def test_devices_keep_their_images_and_reduce_once():
+  *arrays, stride, padding = _arrays(CASES[7], 8)
+  inputs, kernel, cotangent = arrays
+  mesh = jax.make_mesh(
+    (4,), ("data",), axis_types=(jax.sharding.AxisType.Auto,)
+  )
+  rows, whole = (jax.NamedSharding(mesh, x) for x in (jax.P("data"), jax.P()))
+
+  def gradients(inputs, kernel, cotangent):
+    return _gradients(
+      convolution_ops.convolve, inputs, kernel, cotangent, stride, padding
+    )
+
+  with jax.set_mesh(mesh):
+    compiled = (
+      jax.jit(
+        gradients,
+        in_shardings=(rows, whole, rows),
+        out_shardings=(rows, rows, whole),
+      )
+      .lower(*arrays)
+      .compile()
+    )
+    actual = compiled(
+      jax.device_put(inputs, rows),
+      jax.device_put(kernel, whole),
+      jax.device_put(cotangent, rows),
+    )
+  text = compiled.as_text()
+  assert text.count(" all-reduce(") == 1
+  for other in ("all-gather", "all-to-all", "collective-permute"):
+    assert other not in text
+  _assert_close(actual, _gradients(_plain, *arrays, stride, padding))
+
+
+@pytest.mark.parametrize("platform", ["cuda", "tpu"])
+def test_accelerators_get_plain_convolutions(platform):
+  *arrays, stride, padding = _arrays(CASES[8], 2)
+  function = jax.jit(
+    lambda *args: _gradients(convolution_ops.convolve, *args, stride, padding)
+  )
+  text = function.trace(*arrays).lower(lowering_platforms=(platform,)).as_text()
+  assert text.count("stablehlo.convolution") == 3
+  assert "stablehlo.while" not in text and "dot_general" not in text
