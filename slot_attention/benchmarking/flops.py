@@ -215,7 +215,10 @@ def _bodies(equation: core.JaxprEqn) -> list[core.Jaxpr]:
   """Returns the jaxprs that an equation calls with its own inputs."""
   params, name = equation.params, equation.primitive.name
   if name == "cond":
-    return [branch.jaxpr for branch in params["branches"]]
+    branches = [branch.jaxpr for branch in params["branches"]]
+    platforms = params.get("branches_platforms")
+    # Shortcuts are for one platform; None is the one without.
+    return [branches[platforms.index(None)]] if platforms else branches
   if name == "while":
     return []
   body = params.get("jaxpr", params.get("call_jaxpr"))

@@ -205,6 +205,13 @@ def test_loop_of_unknown_length():
   assert _forward(no_products, SQUARE) == 0
 
 
+def test_shortcuts_of_one_platform_do_not_count():
+  function = functools.partial(
+    jax.lax.platform_dependent, cpu=lambda x: x @ x @ x, default=lambda x: x @ x
+  )
+  assert _forward(function, SQUARE) == _forward(lambda x: x @ x, SQUARE)
+
+
 def _count(config):
   task, mesh = tasks.create_task(config), sharding.create_mesh()
   state = train_step.abstract_state(task, config, mesh)

@@ -367,9 +367,10 @@ def test_imports_without_tensorflow(tmp_path):
   program = f"""
 import sys
 sys.modules["tensorflow"] = sys.modules["tensorflow_datasets"] = None
-from slot_attention.data import (
-  clevr, gzip_index, multi_object_datasets, official_reader, prepare,
-  preprocess, record_index, record_source, tfds_writer)
+from slot_attention.data import clevr, multi_object_datasets, prepare, stored
+from slot_attention.data.official import official_reader
+from slot_attention.data.records import file_access, gzip_index, record_source
+from slot_attention.data.tfds import frame_index, tfds_writer
 try:
   clevr.open_clevr({str(tmp_path)!r}, "train")
 except ImportError as error:
