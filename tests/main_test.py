@@ -19,9 +19,11 @@ def _command(*args, module="main"):
 
 
 def _environment(devices=1):
-  # Optimized as users' programs are, unlike those of other tests.
   flags = f"--xla_force_host_platform_device_count={devices}"
-  return os.environ | {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": flags}
+  return os.environ | {
+    "JAX_PLATFORMS": "cpu",
+    "XLA_FLAGS": f"{os.environ['XLA_FLAGS']} {flags}",  # The last one counts.
+  }
 
 
 def _run(*args, module="main", **kwargs):

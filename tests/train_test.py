@@ -81,7 +81,10 @@ def test_one_and_four_devices_agree(tmp_path, monkeypatch, num_train):
 
 
 # batch_norm has running averages to restore besides parameters and optimizer.
-@pytest.mark.parametrize("normalization", ["weighted_mean", "batch_norm"])
+@pytest.mark.parametrize(
+  "normalization",
+  [pytest.param("weighted_mean", marks=pytest.mark.slow), "batch_norm"],
+)
 def test_a_stopped_run_goes_on_as_if_it_had_not(tmp_path, normalization):
   config = _config(num_steps=7)
   config.normalization = normalization
