@@ -8,6 +8,7 @@ import random
 import shutil
 
 import killing
+import killing_sources
 import power_failure
 import pytest
 import run_comparison
@@ -22,7 +23,7 @@ def test_killed_while_saving(tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("source", killing.SOURCES)
+@pytest.mark.parametrize("source", killing_sources.SOURCES)
 def test_killed_at_every_kind_of_moment(tmp_path, source):
   result = killing.survey(source, tmp_path, list(killing.MOMENTS))
   assert len(result.kills) >= 3, result

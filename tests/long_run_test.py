@@ -9,6 +9,7 @@ import time
 from typing import NamedTuple
 
 import killing
+import killing_sources
 import pytest
 
 NUM_STEPS = int(os.environ.get("LONG_RUN_STEPS", "20000"))
@@ -64,7 +65,7 @@ def _size(workdir, pattern):
 def test_nothing_grows(tmp_path, source):
   workdir, every = tmp_path / "run", NUM_STEPS // NUM_ROWS
   command = [
-    *killing.SOURCES[source](tmp_path / source),
+    *killing_sources.SOURCES[source](tmp_path / source),
     *TINY,
     f"--config.train.num_steps={NUM_STEPS}",
     f"--config.train.log_every={every // 10}",

@@ -7,7 +7,6 @@ many times and started again each time with the same command. What both leave
 must be the same, bit for bit. It prints a table.
 """
 
-from collections.abc import Callable
 import dataclasses
 import itertools
 import json
@@ -21,16 +20,13 @@ import time
 
 from absl import app
 from absl import flags
+import killing_sources
 import numpy as np
 import power_failure
 import run_comparison
 
-ROOT = pathlib.Path(__file__).parents[2]
-sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "oracles")]
-
 NUM_STEPS = 300
 _SAVE_EVERY, _EVALUATE_EVERY = 20, 30
-_TIMEOUT = 3600  # Seconds; nothing here takes so long.
 _LONGEST_START = 4.0  # Seconds in which a process may be killed at its start.
 # A process is killed: before its first step; after some steps; as soon as it
 # writes a checkpoint; as soon as one is complete and older ones are deleted.
@@ -39,148 +35,14 @@ _LONGEST_START = 4.0  # Seconds in which a process may be killed at its start.
 MOMENTS = ("start", "step", "save", "commit", "terminate", "power")
 EXIT_INTERRUPTED = 75
 _START = time.monotonic()
-_CLEVR = "configs/clevr_set_prediction.py:smoke"
-_TETROMINOES = "configs/tetrominoes_object_discovery.py:smoke"
-_MOVI = "configs/movi_c_dinosaur.py:smoke"
-
-
-def _procedural(root: pathlib.Path) -> list[str]:
-  del root
-  return [
-    f"--config={_TETROMINOES}",
-    "--config.data.procedural.num_train=0",
-    "--config.normalization=batch_norm",  # Has running averages to keep.
-  ]
-
-
-def _cached(root: pathlib.Path) -> list[str]:
-  del root
-  return [f"--config={_TETROMINOES}", "--config.data.procedural.num_train=40"]
-
-
-def _tfds(root: pathlib.Path) -> list[str]:
-  import clevr_files
-
-  if not root.exists():
-    clevr_files.write(root)
-  return [
-    f"--config={_CLEVR}",
-    "--config.data.source=clevr",
-    f"--config.data.data_dir={root}",
-    "--config.data.max_num_objects=10",
-    "--config.data.num_targets=10",
-    "--config.model.num_slots=10",
-    "--config.eval.num_examples=0",
-  ]
-
-
-def _official(root: pathlib.Path) -> list[str]:
-  if not root.exists():
-    _prepare(
-      root,
-      "generate",
-      "--dataset=tetrominoes",
-      f"--output={root}",
-      "--num_train=60",
-    )
-  return [
-    f"--config={_TETROMINOES}",
-    "--config.data.source=multi_object_datasets",
-    f"--config.data.data_dir={root}",
-    "--config.data.split_sizes=(40,0,20)",
-  ]
-
-
-def _converted(root: pathlib.Path) -> list[str]:
-  published = root.with_name("official")
-  command = _official(published)
-  if not root.exists():
-    _prepare(
-      root,
-      "convert",
-      "--dataset=tetrominoes",
-      f"--input={published}/tetrominoes/tetrominoes_train.tfrecords",
-      f"--output={root}",
-      "--records_per_shard=25",
-    )
-  return [*command, f"--config.data.data_dir={root}"]
-
-
-def _folder(root: pathlib.Path) -> list[str]:
-  """Images in ClevrTex' layout, with masks; object discovery."""
-  import image_trees
-
-  if not root.exists():
-    image_trees.clevrtex(root, count=60)
-  return [
-    f"--config={_TETROMINOES}",
-    "--config.data.source=image_folder",
-    "--config.data.dataset=clevrtex",
-    f"--config.data.data_dir={root}",
-    "--config.data.center_crop=0.8",
-    "--config.data.max_num_objects=4",  # Of 3 to 5.
-    "--config.eval.num_examples=0",
-  ]
-
-
-def _movi(root: pathlib.Path) -> list[str]:
-  """Frames of videos, and a tiny random transformer; DINOSAUR."""
-  import movi_files
-
-  if not root.exists():
-    movi_files.write(root)
-  height, width = movi_files.SIZE
-  return [
-    f"--config={_MOVI}",
-    "--config.data.source=movi",
-    "--config.data.dataset=movi_c",
-    f"--config.data.data_dir={root}",
-    f"--config.data.tfds_config={movi_files.CONFIG}",
-    f"--config.data.resolution=({height},{width})",
-    f"--config.model.vit.image_size={height}",
-    "--config.data.max_num_objects=10",
-    "--config.data.num_targets=10",
-    "--config.eval.num_examples=0",
-  ]
-
-
-def _features(root: pathlib.Path) -> list[str]:
-  """What the transformer makes of these frames, computed beforehand."""
-  command = _movi(root.with_name("movi"))
-  if not root.exists():
-    _prepare(
-      root,
-      "features",
-      *command,
-      f"--output={root}",
-      "--splits=train,test",
-      "--batch_size=8",
-    )
-  return [
-    *command,
-    "--config.data.features=precomputed",
-    f"--config.data.features_dir={root}",
-  ]
-
-
-# Flags of a run by source; files are made in the directory when needed.
-SOURCES: dict[str, Callable[[pathlib.Path], list[str]]] = {
-  "procedural": _procedural,
-  "cached": _cached,
-  "tfds": _tfds,
-  "official": _official,
-  "converted": _converted,
-  "folder": _folder,
-  "movi": _movi,
-  "features": _features,
-}
-
 
 _KILLS = flags.DEFINE_integer("kills", 7, "How many for each source.")
 _OUTPUT = flags.DEFINE_string("output", None, "New directory for the runs.")
 _SEED = flags.DEFINE_integer("seed", 0, "Of the moments.")
 _MOMENTS = flags.DEFINE_list("moments", list(MOMENTS), "Which, in turn.")
-_SOURCES = flags.DEFINE_list("sources", list(SOURCES), "Which of them.")
+_SOURCES = flags.DEFINE_list(
+  "sources", list(killing_sources.SOURCES), "Which of them."
+)
 
 
 @dataclasses.dataclass
@@ -236,8 +98,8 @@ class Process:
     with open(self._log, "ab") as log:
       self._process = subprocess.Popen(
         [*_main(), *command, f"--workdir={workdir}"],
-        cwd=ROOT,
-        env=_environment(workdir.parent),
+        cwd=killing_sources.ROOT,
+        env=killing_sources.environment(workdir.parent),
         stdout=log,
         stderr=log,
       )
@@ -269,7 +131,7 @@ class Process:
       return False
     if moment == "terminate":
       self._process.terminate()
-      status = self._process.wait(_TIMEOUT)
+      status = self._process.wait(killing_sources.TIMEOUT)
       return self._require(status == EXIT_INTERRUPTED, status)
     self._process.kill()
     killed = self._process.wait() == -signal.SIGKILL
@@ -306,7 +168,7 @@ class Process:
     """Waits a moment, and notes when the first step was made."""
     if self.seconds is None and self._new_steps():
       self.seconds = time.monotonic() - self._start
-    if time.monotonic() - self._start > _TIMEOUT:
+    if time.monotonic() - self._start > killing_sources.TIMEOUT:
       self.stop()
     time.sleep(0.002)
 
@@ -351,7 +213,7 @@ def survey(
   Returns:
     What was seen.
   """
-  command = [*SOURCES[source](root / source), *_loop_flags()]
+  command = [*killing_sources.SOURCES[source](root / source), *_loop_flags()]
   alone, killed = root / f"{source}_alone", root / f"{source}_killed"
   process = Process(command, alone)
   process.finish()
@@ -387,27 +249,6 @@ def _loop_flags() -> list[str]:
 
 def _main() -> list[str]:
   return [sys.executable, "-m", "slot_attention.main"]
-
-
-def _environment(cache: pathlib.Path) -> dict[str, str]:
-  return {
-    "JAX_COMPILATION_CACHE_DIR": str(cache / "cache"),
-    "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
-    **os.environ,
-    "JAX_PLATFORMS": "cpu",
-    "XLA_FLAGS": "--xla_force_host_platform_device_count=1",
-    "TF_CPP_MIN_LOG_LEVEL": "3",
-  }
-
-
-def _prepare(root: pathlib.Path, *arguments: str) -> None:
-  subprocess.run(
-    [sys.executable, "-m", "slot_attention.data.prepare", *arguments],
-    cwd=ROOT,
-    env=_environment(root.parent),
-    check=True,
-    timeout=_TIMEOUT,
-  )
 
 
 def main(argv: list[str]) -> None:
