@@ -157,8 +157,8 @@ class Evaluator:
 
     Returns:
       To be compiled: (variables, observed) -> inputs, and (variables, batch,
-      inputs, number) -> per-example arrays, of the configured slots and
-      iterations.
+      inputs, number) -> per-example arrays and generated images, if any, of
+      the configured slots and iterations.
     """
     observed, place = self.task.observed(batch), sharding.batched(self._mesh)
     inputs = jax.tree.map(

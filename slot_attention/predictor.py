@@ -11,6 +11,7 @@ from slot_attention import run_files
 from slot_attention import sharding
 from slot_attention import tasks
 from slot_attention import train_state as train_state_lib
+from slot_attention.data import preprocess
 
 
 def load(
@@ -124,7 +125,7 @@ class Predictor:
         f"{self._resolution[0]}, {self._resolution[1]}, 3]: resize them first."
       )
     if images.dtype == np.uint8:
-      return (images / np.float32(255.0) - np.float32(0.5)) * np.float32(2.0)
+      return preprocess.to_signed(images)
     if not np.issubdtype(images.dtype, np.floating):
       raise ValueError(
         f"Images are {images.dtype}; give uint8 in 0..255 or float in [-1, 1]."

@@ -15,6 +15,7 @@ import jax.numpy as jnp
 from slot_attention import train_state as train_state_lib
 from slot_attention.benchmarking import flops
 from slot_attention.benchmarking import work as work_lib
+from slot_attention.modules import convolution_ops
 from slot_attention.modules import convolutions
 from slot_attention.modules import feature_decoder
 from slot_attention.tasks import base
@@ -92,13 +93,6 @@ def _rngs() -> dict[str, jax.Array]:
   return train_state_lib.step_rngs(0, jnp.zeros([], jnp.int32))
 
 
-def _conv_transpose(
-  module: convolutions.ConvTranspose, params: Any, inputs: jax.Array
-) -> jax.Array:
-  """[b, h, w, in] -> [b, h * stride, w * stride, out]."""
-  return _spread(inputs, params["kernel"], module.stride, module.dtype)
-
-
 def _broadcast_conv_transpose(
   module: convolutions.BroadcastConvTranspose,
   params: Any,
@@ -107,19 +101,10 @@ def _broadcast_conv_transpose(
 ) -> jax.Array:
   """[m, d], [h, w, d] -> [m, h, w, out]: vectors lie in every pixel."""
   inputs = vectors[:, None, None] + plane[None]
-  return _spread(inputs, params["kernel"], 1, module.dtype)
-
-
-def _spread(
-  inputs: jax.Array, kernel: jax.Array, stride: int, dtype: jnp.dtype
-) -> jax.Array:
-  return jax.lax.conv_transpose(
-    inputs.astype(dtype),
-    kernel.astype(dtype),  # [kh, kw, out, in]
-    strides=(stride, stride),
-    padding="SAME",
-    dimension_numbers=("NHWC", "HWIO", "NHWC"),
-    transpose_kernel=True,
+  kernel = params["kernel"]
+  sides = tuple((size // 2, size // 2) for size in kernel.shape[:2])
+  return convolution_ops.dilated(
+    inputs.astype(module.dtype), kernel.astype(module.dtype), 1, sides
   )
 
 
@@ -137,9 +122,9 @@ def _feature_decoder(
   return mixed.astype(jnp.float32), masks.astype(jnp.float32)
 
 
-# A module that takes a shortcut is a line here.
+# A module that takes a shortcut on all platforms is a line here; `flops` passes
+# over those of one platform.
 DEFINITIONS = {
-  convolutions.ConvTranspose: _conv_transpose,
   convolutions.BroadcastConvTranspose: _broadcast_conv_transpose,
   feature_decoder.FeatureDecoder: _feature_decoder,
 }

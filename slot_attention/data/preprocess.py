@@ -10,6 +10,7 @@ import types
 from typing import Any, TYPE_CHECKING
 
 from absl import logging
+import numpy as np
 
 if TYPE_CHECKING:
   import tensorflow as tf
@@ -147,7 +148,19 @@ def preprocess_segmentation(
 def normalize_image(image: "tf.Tensor") -> "tf.Tensor":
   """Scales uint8 pixels [..., h, w, c] to float32 in [-1, 1]."""
   tf = import_tensorflow()
-  return (tf.cast(image, tf.float32) / 255.0 - 0.5) * 2.0
+  return to_signed(tf.cast(image, tf.float32))
+
+
+def to_signed(levels: Any) -> Any:
+  """Scales levels, 0 to 255, to float32 in [-1, 1].
+
+  Args:
+    levels: uint8 of NumPy or JAX, or float32, of tensorflow too.
+
+  Returns:
+    Of the same kind and shape.
+  """
+  return (levels / np.float32(255.0) - np.float32(0.5)) * np.float32(2.0)
 
 
 def crop_image(

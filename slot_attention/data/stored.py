@@ -3,7 +3,6 @@
 from collections.abc import Iterator, Mapping
 import dataclasses
 import functools
-import time
 from typing import Any
 
 from absl import logging
@@ -13,9 +12,10 @@ import numpy as np
 
 from slot_attention import sharding
 from slot_attention.data import pipeline
+from slot_attention.data import preprocess
+from slot_attention.data import progress
 
 _CHUNK = 256  # Examples read at a time.
-_LOG_SECONDS = 10
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,7 +61,8 @@ class StoredSource(pipeline.HostSource):
 
 def _read(reader: pipeline.Reader) -> dict[str, np.ndarray]:
   """Reads all examples of a split, in the order of their numbers."""
-  size, start, logged = reader.num_examples, 0, time.monotonic()
+  size, start = reader.num_examples, 0
+  done = progress.Progress(size, "examples read")
   stored: dict[str, np.ndarray] = {}
   for batch in reader.eval_batches(_CHUNK, slice(0, _CHUNK), None):
     stop = min(start + _CHUNK, size)
@@ -72,10 +73,9 @@ def _read(reader: pipeline.Reader) -> dict[str, np.ndarray]:
       if name not in stored:
         stored[name] = np.empty((size, *packed.shape[1:]), packed.dtype)
       stored[name][start:stop] = packed
+    for _ in range(start, stop):
+      done.count()
     start = stop
-    if time.monotonic() - logged > _LOG_SECONDS:
-      logged = time.monotonic()
-      logging.info("Read %d of %d examples.", start, size)
   return stored
 
 
@@ -83,7 +83,7 @@ def _pack(name: str, rows: np.ndarray) -> np.ndarray:
   """Returns the rows of an array of a batch in 8 bits where that is exact."""
   if name == "image":
     levels = np.rint((rows + 1) * np.float32(127.5)).astype(np.uint8)
-    if not np.array_equal(_to_signed(levels), rows):
+    if not np.array_equal(preprocess.to_signed(levels), rows):
       raise ValueError(
         "config.data.keep_on_devices is True, but images are not of 8 bits "
         "after resizing; convert the data set to config.data.resolution with "
@@ -95,16 +95,11 @@ def _pack(name: str, rows: np.ndarray) -> np.ndarray:
   return rows
 
 
-def _to_signed(levels: Any) -> Any:
-  """0 to 255 -> [-1, 1] float32, as the readers do it."""
-  return (levels.astype(np.float32) / np.float32(255.0) - 0.5) * 2.0
-
-
 def _take(examples: Mapping[str, jax.Array], rows: jax.Array) -> pipeline.Batch:
   """Returns the batch of the examples with these numbers, int32 [b]."""
   batch = jax.tree.map(lambda x: jnp.take(x, rows, axis=0), dict(examples))
   if "image" in batch:
-    batch["image"] = _to_signed(batch["image"])
+    batch["image"] = preprocess.to_signed(batch["image"])
   if "segmentation" in batch:
     batch["segmentation"] = batch["segmentation"].astype(jnp.int32)
   return batch

@@ -7,13 +7,12 @@ clevr_real_samples/.
 
 import hashlib
 import json
-import os
-import pathlib
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import reference_arrays
 
 from configs import clevr_set_prediction
 import slot_attention
@@ -29,13 +28,7 @@ NUM_STEPS = 8
 
 @pytest.fixture(scope="module")
 def reference():
-  path = os.environ.get("SLOT_ATTENTION_REFERENCE")
-  if not path:
-    pytest.skip(
-      "SLOT_ATTENTION_REFERENCE does not name the directory with "
-      "smm_torch/e725.pth and the arrays computed with it."
-    )
-  return pathlib.Path(path)
+  return reference_arrays.find("smm_torch").parent
 
 
 @pytest.fixture(scope="module")

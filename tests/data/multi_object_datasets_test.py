@@ -11,6 +11,7 @@ import multi_object_files
 import numpy as np
 import official_files
 import pytest
+import reference_arrays
 
 from slot_attention import configuration
 from slot_attention.data import multi_object_datasets
@@ -97,9 +98,7 @@ def test_real_records(tmp_path, monkeypatch, file, dataset, num_objects, kind):
   records = official_files.real_records(f"{file}.tfrecords", dataset)
   path = tmp_path / pathlib.Path(SPECS[dataset].file).name
   shutil.copy(
-    official_files.reference(
-      "multi_object_datasets_samples", f"{file}.tfrecords"
-    ),
+    reference_arrays.find("multi_object_datasets_samples", f"{file}.tfrecords"),
     path,
   )
   data_dir = tmp_path

@@ -1,26 +1,19 @@
 """Reads files of the Multi-Object Datasets with stock tf.data alone."""
 
 import os
-import pathlib
 
 import numpy as np
-import pytest
+import reference_arrays
 
 from slot_attention.data import preprocess
 from slot_attention.data.official import multi_object_specs
 
 
-def reference(*parts: str) -> pathlib.Path:
-  """Returns a path among the reference files, or skips the test."""
-  directory = os.environ.get("SLOT_ATTENTION_REFERENCE")
-  if not directory:
-    pytest.skip("SLOT_ATTENTION_REFERENCE names no directory of real records.")
-  return pathlib.Path(directory, *parts)
-
-
 def real_records(file: str, spec: str) -> list[dict[str, np.ndarray]]:
   """Returns the real records of a file, or skips the test."""
-  return read(reference("multi_object_datasets_samples", file), spec)
+  return read(
+    reference_arrays.find("multi_object_datasets_samples", file), spec
+  )
 
 
 def read(path: os.PathLike, spec: str) -> list[dict[str, np.ndarray]]:

@@ -1,4 +1,4 @@
-"""Arrays of the published implementations that are too large to be stored here.
+"""Files of the published implementations that are too large to be stored here.
 
 Tests that need them run where SLOT_ATTENTION_REFERENCE names their directory.
 """
@@ -10,11 +10,17 @@ import numpy as np
 import pytest
 
 
-def load(name):
-  """Reads a file such as "slate_torch/slate.npz", or skips the test."""
-  path = os.environ.get("SLOT_ATTENTION_REFERENCE")
-  if not path:
+def find(*parts: str) -> pathlib.Path:
+  """Returns a path among the reference files, or skips the test."""
+  directory = os.environ.get("SLOT_ATTENTION_REFERENCE")
+  if not directory:
     pytest.skip(
-      f"SLOT_ATTENTION_REFERENCE does not name the directory with {name}."
+      "SLOT_ATTENTION_REFERENCE does not name the directory with "
+      f"{'/'.join(parts)}."
     )
-  return dict(np.load(pathlib.Path(path) / name))
+  return pathlib.Path(directory, *parts)
+
+
+def load(name: str) -> dict[str, np.ndarray]:
+  """Reads a file such as "slate_torch/slate.npz", or skips the test."""
+  return dict(np.load(find(name)))

@@ -11,6 +11,7 @@ import ml_collections
 import numpy as np
 
 from slot_attention import sharding
+from slot_attention.data import preprocess
 from slot_attention.data.procedural import mirrors
 from slot_attention.data.procedural import multi_dsprites
 from slot_attention.data.procedural import scenes
@@ -187,7 +188,7 @@ class ProceduralSource:
 
   def _finish(self, examples: Examples) -> Examples:
     """uint8 scenes -> the batch contract."""
-    image = (examples["image"] / jnp.float32(255.0) - 0.5) * 2.0
+    image = preprocess.to_signed(examples["image"])
     batch = examples | {
       "image": jnp.broadcast_to(image, (*image.shape[:3], 3)),
       "segmentation": examples["segmentation"].astype(jnp.int32),

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import official_files
 import pytest
+import reference_arrays
 
 from slot_attention.data.procedural import multi_dsprites
 
@@ -113,7 +114,7 @@ def test_real_records_differ_in_two_pixels_at_most(variant):
 
 
 def test_sprites_are_those_of_dsprites():
-  path = official_files.reference("dsprites_templates/dsprites_templates.npz")
+  path = reference_arrays.find("dsprites_templates/dsprites_templates.npz")
   arrays = np.load(path)
   draw_one = jax.jit(jax.vmap(multi_dsprites._is_inside))
   drawn = draw_one(

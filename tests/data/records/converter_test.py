@@ -12,6 +12,7 @@ import made_up_records
 import numpy as np
 import official_files
 import pytest
+import reference_arrays
 
 from slot_attention.data import converted
 from slot_attention.data import preprocess
@@ -120,7 +121,7 @@ def check_same(records, directory, crop, resolution):
 )
 def test_real_records(tmp_path, file, dataset, crop):
   name = f"{file}.tfrecords"
-  source = official_files.reference("multi_object_datasets_samples", name)
+  source = reference_arrays.find("multi_object_datasets_samples", name)
   directory = convert(source, tmp_path / "out", dataset, crop=crop)
   check_same(official_files.real_records(name, dataset), directory, crop, None)
 

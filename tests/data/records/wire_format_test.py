@@ -2,6 +2,7 @@ import made_up_records
 import numpy as np
 import official_files
 import pytest
+import reference_arrays
 
 from slot_attention.data.official import multi_object_specs
 from slot_attention.data.records import record_stream
@@ -75,7 +76,7 @@ def test_protocol_buffers_parse_what_is_encoded(name):
 @pytest.mark.parametrize("name", sorted(SAMPLES))
 def test_real_records(name):
   samples = "multi_object_datasets_samples"
-  path = official_files.reference(samples, SAMPLES[name])
+  path = reference_arrays.find(samples, SAMPLES[name])
   expected = official_files.real_records(SAMPLES[name], name)
   records = list(record_stream.read_records(path))
   assert len(records) == len(expected)
