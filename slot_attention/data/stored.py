@@ -72,6 +72,9 @@ def _read(reader: pipeline.Reader) -> dict[str, np.ndarray]:
       packed = _pack(name, rows[: stop - start])
       if name not in stored:
         stored[name] = np.empty((size, *packed.shape[1:]), packed.dtype)
+      # Labels beyond 8 bits may come late.
+      dtype = np.promote_types(stored[name].dtype, packed.dtype)
+      stored[name] = stored[name].astype(dtype, copy=False)
       stored[name][start:stop] = packed
     for _ in range(start, stop):
       done.count()

@@ -83,6 +83,20 @@ def test_labels_beyond_8_bits_keep_their_type():
   np.testing.assert_array_equal(batch["segmentation"], labels)
 
 
+def test_labels_beyond_8_bits_that_come_late():
+  labels = np.zeros((COUNT, 2, 2), np.int32)
+  labels[-1] = 300
+  chunks = np.split(labels, [256])
+
+  class Reader:
+    num_examples = COUNT
+
+    def eval_batches(self, *_):
+      yield from ({"segmentation": chunk} for chunk in chunks)
+
+  np.testing.assert_array_equal(stored._read(Reader())["segmentation"], labels)
+
+
 def test_every_level_comes_back():
   levels = np.arange(256, dtype=np.float32).reshape(1, 16, 16, 1)
   image = (levels / np.float32(255.0) - np.float32(0.5)) * np.float32(2.0)
