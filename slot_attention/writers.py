@@ -4,7 +4,7 @@ Events go through TensorBoard's own pure-Python writer, since clu.metric_writers
 imports tensorflow, which accelerator images often lack.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 import contextlib
 import glob
 import io
@@ -46,6 +46,7 @@ class Writer:
     self._path = os.path.join(workdir, METRICS_FILE)
     _drop_after(self._path, start_step)
     before = set(_event_files(workdir))
+    _wait_for_a_later_name(before)
     self._events = event_file_writer.EventFileWriter(workdir)
     (self._events_path,) = set(_event_files(workdir)) - before
     # TensorBoard forgets what earlier files say of this step and later ones.
@@ -124,6 +125,19 @@ def has_scalars(workdir: str, step: int, prefix: str) -> bool:
 
 def _event_files(workdir: str) -> list[str]:
   return glob.glob(os.path.join(glob.escape(workdir), "events.out.tfevents.*"))
+
+
+def _wait_for_a_later_name(paths: Iterable[str]) -> None:
+  """Waits for the second after those in the names of event files.
+
+  TensorBoard reads files in the order of their names, which begin with the
+  second of their making; within one second the number of the process decides.
+  A clock that is far behind, of another machine, is not waited for.
+  """
+  seconds = [int(os.path.basename(path).split(".")[3]) for path in paths]
+  ahead = max(seconds, default=0) + 1 - time.time()
+  if 0 < ahead < 2:
+    time.sleep(ahead)
 
 
 def _image_summary(tag: str, picture: np.ndarray) -> summary_pb2.Summary:

@@ -53,3 +53,13 @@ def test_a_restart_drops_what_it_will_write_again(tmp_path):
   ]
   steps = [e.step for e in _events(tmp_path).Scalars("train/loss")]
   assert steps == [1, 2, 3]
+
+
+def test_a_restart_within_a_second_writes_a_file_that_is_read_last(tmp_path):
+  seconds = []
+  for start in (0, 1):
+    before = set(tmp_path.iterdir())
+    writers.Writer(str(tmp_path), start).close()
+    (path,) = {p for p in tmp_path.iterdir() if "tfevents" in p.name} - before
+    seconds.append(path.name.split(".")[3])
+  assert seconds[0] < seconds[1]
