@@ -47,28 +47,25 @@ def match(
   cost = jax.lax.stop_gradient(cost).astype(jnp.float32)
   # SciPy raises at NaN, which inside a callback would end the whole program.
   finite = jnp.isfinite(cost).all(axis=(1, 2), keepdims=True)  # [b, 1, 1]
-  return METHODS[method](jnp.where(finite, cost, jnp.zeros_like(cost)))
+  # Devices that solved their images together would wait for each other at every
+  # turn of the algorithm's loops, or gather the batch for a callback.
+  solve = shards.on_each(METHODS[method], len(cost))
+  pairs = solve(jnp.where(finite, cost, jnp.zeros_like(cost)))
+  return pairs[:, 0], pairs[:, 1]
 
 
-def _match_optax(cost: jax.Array) -> tuple[jax.Array, jax.Array]:
+def _match_optax(cost: jax.Array) -> jax.Array:
   """Matches with optax's Hungarian algorithm, inside the compiled program."""
   rows, columns = jax.vmap(optax.assignment.hungarian_algorithm)(cost)
   # The order of optax's pairs is not documented; sorting settles it.
   order = jnp.argsort(rows, axis=-1)
   rows = jnp.take_along_axis(rows, order, axis=-1)
   columns = jnp.take_along_axis(columns, order, axis=-1)
-  return rows.astype(jnp.int32), columns.astype(jnp.int32)
+  return jnp.stack([rows, columns], axis=1).astype(jnp.int32)
 
 
-def _match_scipy(cost: jax.Array) -> tuple[jax.Array, jax.Array]:
-  """Matches with scipy on the host, without gathering a sharded batch."""
-  solve = shards.on_each(_solve_in_callback, len(cost))
-  pairs = solve(cost)  # [b, 2, min(n, m)]
-  return pairs[:, 0], pairs[:, 1]
-
-
-def _solve_in_callback(cost: jax.Array) -> jax.Array:
-  """Solves [b, n, m] on the host; returns [b, 2, min(n, m)] int32 pairs."""
+def _match_scipy(cost: jax.Array) -> jax.Array:
+  """Matches with scipy on the host."""
   batch_size, num_rows, num_columns = cost.shape
   shape = (batch_size, 2, min(num_rows, num_columns))
   return jax.pure_callback(
@@ -91,4 +88,5 @@ def _solve_on_host(cost: np.ndarray) -> np.ndarray:
   return pairs.reshape((*leading, 2, min(matrix)))  # [b, 2, .] -> [..., 2, .]
 
 
+# [b, n, m] -> [b, 2, min(n, m)] int32.
 METHODS = {"optax": _match_optax, "scipy": _match_scipy}

@@ -103,8 +103,12 @@ def _broadcast_conv_transpose(
   inputs = vectors[:, None, None] + plane[None]
   kernel = params["kernel"]
   sides = tuple((size // 2, size // 2) for size in kernel.shape[:2])
-  return convolution_ops.dilated(
-    inputs.astype(module.dtype), kernel.astype(module.dtype), 1, sides
+  return convolution_ops.transpose(
+    inputs.astype(module.dtype),
+    kernel.astype(module.dtype),
+    1,
+    sides,
+    plane.shape[:2],
   )
 
 

@@ -1,12 +1,12 @@
 """Convolutions, plain and transposed, as XLA's backends do them well.
 
 Images are [b, h, w, c] and kernels [kh, kw, in, out] of an ordinary
-convolution, [kh, kw, out, in] of a transposed one. Paddings are ((before,
-after), (before, after)) of rows and columns. What this module does otherwise
-than XLA, it does on CPUs only, and exactly.
+convolution. Paddings are ((before, after), (before, after)), rows and columns.
+What this module does otherwise than XLA, it does on CPUs only, and exactly.
 """
 
 import functools
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -32,15 +32,86 @@ def convolve(
   Returns:
     [b, h', w', out].
   """
-  if stride == 1:
-    return _convolve(inputs, kernel, stride, padding)
-  how = {"stride": stride, "padding": padding}
+  return _convolve(inputs, kernel, stride, padding)
+
+
+def _forward(
+  inputs: jax.Array, kernel: jax.Array, stride: int, padding: Padding
+) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
+  return convolve(inputs, kernel, stride, padding), (inputs, kernel)
+
+
+def _backward(
+  stride: int,
+  padding: Padding,
+  residuals: tuple[jax.Array, jax.Array],
+  cotangent: jax.Array,
+) -> tuple[jax.Array, jax.Array]:
+  inputs, kernel = residuals
+  resolution = inputs.shape[1:3]
+  return (
+    transpose(cotangent, kernel, stride, padding, resolution),
+    _kernel_gradient(inputs, cotangent, kernel, stride, padding),
+  )
+
+
+convolve.defvjp(_forward, _backward)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3, 4))
+def transpose(
+  inputs: jax.Array,
+  kernel: jax.Array,
+  stride: int,
+  padding: Padding,
+  resolution: tuple[int, int],
+) -> jax.Array:
+  """Computes the transposed convolution, the gradient of `convolve`.
+
+  Args:
+    inputs: [b, h', w', out], such as the convolution returns.
+    kernel: [kh, kw, in, out], of the convolution, as the others.
+    stride: see there.
+    padding: see there.
+    resolution: (h, w) of the images that it would convolve.
+
+  Returns:
+    [b, h, w, in].
+  """
+  how = {"stride": stride, "padding": padding, "resolution": resolution}
   return jax.lax.platform_dependent(
     inputs,
     kernel,
-    cpu=functools.partial(_convolve_phases, **how),
-    default=functools.partial(_convolve, **how),
+    # XLA's CPU backend multiplies by the zeros between the inputs.
+    cpu=functools.partial(_by_phases, **how),
+    default=functools.partial(_dilated, **how),
   )
+
+
+def _transpose_forward(
+  inputs: jax.Array, kernel: jax.Array, *how: Any
+) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
+  return transpose(inputs, kernel, *how), (inputs, kernel)
+
+
+def _transpose_backward(
+  stride: int,
+  padding: Padding,
+  resolution: tuple[int, int],
+  residuals: tuple[jax.Array, jax.Array],
+  cotangent: jax.Array,
+) -> tuple[jax.Array, jax.Array]:
+  del resolution  # The cotangent's.
+  inputs, kernel = residuals
+  # The sum of cotangent * transpose(inputs, kernel) is that of inputs *
+  # convolve(cotangent, kernel), so their gradients are one.
+  return (
+    convolve(cotangent, kernel, stride, padding),
+    _kernel_gradient(cotangent, inputs, kernel, stride, padding),
+  )
+
+
+transpose.defvjp(_transpose_forward, _transpose_backward)
 
 
 def _convolve(
@@ -59,156 +130,84 @@ def _convolve(
   )
 
 
-def _convolve_phases(
-  inputs: jax.Array, kernel: jax.Array, stride: int, padding: Padding
+def _kernel_gradient(
+  inputs: jax.Array,
+  cotangent: jax.Array,
+  kernel: jax.Array,
+  stride: int,
+  padding: Padding,
 ) -> jax.Array:
-  """Computes `convolve` from every stride-th row and column of the inputs."""
-  result = jax.eval_shape(
-    functools.partial(_convolve, stride=stride, padding=padding), inputs, kernel
-  )
+  """Returns the gradient of `convolve` with respect to its kernel."""
 
-  def transposed(cotangent: jax.Array) -> jax.Array:
-    return _transposed(cotangent, kernel, stride, padding, inputs.shape[1:3])
-
-  # It is linear, and its gradient anywhere is the convolution.
-  _, derive = jax.vjp(transposed, jnp.zeros(result.shape, result.dtype))
-  (outputs,) = derive(inputs)
-  return outputs
-
-
-def _forward(
-  inputs: jax.Array, kernel: jax.Array, stride: int, padding: Padding
-) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
-  return convolve(inputs, kernel, stride, padding), (inputs, kernel)
-
-
-def _backward(
-  stride: int,
-  padding: Padding,
-  residuals: tuple[jax.Array, jax.Array],
-  cotangent: jax.Array,
-) -> tuple[jax.Array, jax.Array]:
-  return jax.lax.platform_dependent(
-    *residuals,
-    cotangent,
-    cpu=functools.partial(_cpu_gradients, stride=stride, padding=padding),
-    default=functools.partial(_gradients, stride=stride, padding=padding),
-  )
-
-
-convolve.defvjp(_forward, _backward)
-
-
-def _gradients(
-  inputs: jax.Array,
-  kernel: jax.Array,
-  cotangent: jax.Array,
-  stride: int,
-  padding: Padding,
-) -> tuple[jax.Array, jax.Array]:
-  """Returns the gradients of inputs and kernel as JAX derives them."""
-  plain = functools.partial(_convolve, stride=stride, padding=padding)
-  return jax.vjp(plain, inputs, kernel)[1](cotangent)
-
-
-def _cpu_gradients(
-  inputs: jax.Array,
-  kernel: jax.Array,
-  cotangent: jax.Array,
-  stride: int,
-  padding: Padding,
-) -> tuple[jax.Array, jax.Array]:
-  """Returns the same by convolutions without stride or zeros in between."""
-  transposed = functools.partial(
-    _transposed, stride=stride, padding=padding, resolution=inputs.shape[1:3]
-  )
-  if stride == 1:
-    gradient = kernel_gradient.compute(
-      inputs, cotangent, kernel.shape[:2], padding
+  def on_cpu(inputs: jax.Array, cotangent: jax.Array) -> jax.Array:
+    return kernel_gradient.compute(
+      inputs, cotangent, kernel.shape[:2], stride, padding
     ).astype(kernel.dtype)
-  else:
-    # The sum of cotangent * convolve(inputs, kernel) is that of inputs *
-    # transposed(cotangent, kernel), so their gradients are one.
-    _, derive = jax.vjp(functools.partial(transposed, cotangent), kernel)
-    (gradient,) = derive(inputs)
-  return transposed(cotangent, kernel), gradient
+
+  def derived(inputs: jax.Array, cotangent: jax.Array) -> jax.Array:
+    def linear(kernel: jax.Array) -> jax.Array:
+      return _convolve(inputs, kernel, stride, padding)
+
+    (gradient,) = jax.linear_transpose(linear, kernel)(cotangent)
+    return gradient
+
+  return jax.lax.platform_dependent(
+    inputs, cotangent, cpu=on_cpu, default=derived
+  )
 
 
-def _transposed(
-  cotangent: jax.Array,
+def _dilated(
+  inputs: jax.Array,
   kernel: jax.Array,
   stride: int,
   padding: Padding,
   resolution: tuple[int, int],
 ) -> jax.Array:
-  """Returns the gradient of a convolution's inputs, of that resolution."""
-  h, w = resolution
-  # Enough of it that the result covers inputs which no window begins at.
-  missing = (
-    max(0, -(-length // stride) - there)
-    for length, there in zip(resolution, cotangent.shape[1:3], strict=True)
-  )
-  cotangent = kernel_gradient.pad(cotangent, [(0, n) for n in missing])
-  # Of the cotangent among zeros: a kernel reaches this far beyond its place.
-  spread_padding = tuple(
-    (size - 1 - before, size - 1 - after)
-    for size, (before, after) in zip(kernel.shape, padding, strict=False)
-  )
-  return by_phases(cotangent, kernel, stride, spread_padding)[:, :h, :w]
-
-
-def dilated(
-  inputs: jax.Array, kernel: jax.Array, stride: int, padding: Padding
-) -> jax.Array:
-  """Convolves inputs with zeros put between them.
-
-  Args:
-    inputs: [b, h, w, in].
-    kernel: [kh, kw, out, in].
-    stride: of the inputs among the zeros.
-    padding: of the spread inputs, such that the result has the size below.
-
-  Returns:
-    [b, h * stride, w * stride, out].
-  """
+  """Computes `transpose` by convolving inputs with zeros put between them."""
+  spread_padding = []
+  for length, there, size, (before, _) in zip(
+    resolution, inputs.shape[1:3], kernel.shape, padding, strict=False
+  ):
+    spread = (there - 1) * stride + 1
+    spread_padding.append((size - 1 - before, length + before - spread))
   return jax.lax.conv_transpose(
     inputs,
     kernel,
     strides=(stride, stride),
-    padding=padding,
+    padding=spread_padding,
     dimension_numbers=("NHWC", "HWIO", "NHWC"),
     transpose_kernel=True,
   )
 
 
-def by_phases(
-  inputs: jax.Array, kernel: jax.Array, stride: int, padding: Padding
+def _by_phases(
+  inputs: jax.Array,
+  kernel: jax.Array,
+  stride: int,
+  padding: Padding,
+  resolution: tuple[int, int],
 ) -> jax.Array:
-  """Computes what `dilated` does by stride^2 ordinary convolutions.
+  """Computes `transpose` by stride^2 ordinary convolutions.
 
   Rows of the result with the same remainder by the stride see the same rows of
   the kernel, every stride-th one; likewise columns.
-
-  Args:
-    inputs: see `dilated`, and for the others.
-    kernel: see there.
-    stride: see there.
-    padding: see there; what stands behind the inputs follows from the result.
-
-  Returns:
-    [b, h * stride, w * stride, out].
   """
-  b, h, w, _ = inputs.shape
-  # Of the ordinary convolution over spread inputs: [kh, kw, in, out].
+  # Enough inputs that the result covers what no window of `convolve` begins at.
+  missing = (
+    max(0, -(-length // stride) - there)
+    for length, there in zip(resolution, inputs.shape[1:3], strict=True)
+  )
+  inputs = kernel_gradient.pad(inputs, [(0, n) for n in missing])
+  # Of the ordinary convolution over spread inputs: [kh, kw, out, in].
   kernel = jnp.flip(kernel, (0, 1)).swapaxes(2, 3)
   row_phases, column_phases = (
-    [_phase(phase, size, stride, before) for phase in range(stride)]
+    [_phase(phase, size, stride, size - 1 - before) for phase in range(stride)]
     for size, (before, _) in zip(kernel.shape, padding, strict=False)
   )
   rows = [
     jnp.stack(
       [
-        convolve(
+        _convolve(
           inputs,
           kernel[first_row::stride, first_column::stride],
           1,
@@ -219,9 +218,11 @@ def by_phases(
       axis=3,
     )
     for first_row, row_sides in row_phases
-  ]  # stride times [b, h, w, stride, out]
-  result = jnp.stack(rows, axis=2)  # [b, h, stride, w, stride, out]
-  return result.reshape(b, h * stride, w * stride, -1)
+  ]  # stride times [b, h', w', stride, in]
+  result = jnp.stack(rows, axis=2)  # [b, h', stride, w', stride, in]
+  b, h, _, w, _, channels = result.shape
+  result = result.reshape(b, h * stride, w * stride, channels)
+  return result[:, : resolution[0], : resolution[1]]
 
 
 def _phase(

@@ -6,7 +6,6 @@ further up and left. Layers without stride are the same in both.
 """
 
 from collections.abc import Sequence
-import functools
 from typing import Any
 
 from flax import linen as nn
@@ -106,16 +105,17 @@ class ConvTranspose(nn.Module):
       (size, size, self.features, inputs.shape[-1]),
     )
     bias = self.param("bias", nn.initializers.zeros, (self.features,))
+    # Of the convolution whose gradient this is.
     margin = size // 2
-    sides = (margin, margin + self.stride - 1)
-    sides = sides[::-1] if self.padding == "same" else sides
-    how = {"stride": self.stride, "padding": (sides, sides)}
-    result = jax.lax.platform_dependent(
+    before = margin if self.padding == "torch" else (size - self.stride) // 2
+    sides = (before, size - self.stride - before)
+    h, w = inputs.shape[1:3]
+    result = convolution_ops.transpose(
       inputs.astype(self.dtype),
       kernel.astype(self.dtype),
-      # XLA's CPU backend multiplies by the zeros between the inputs.
-      cpu=functools.partial(convolution_ops.by_phases, **how),
-      default=functools.partial(convolution_ops.dilated, **how),
+      self.stride,
+      (sides, sides),
+      (h * self.stride, w * self.stride),
     )
     return result + bias.astype(self.dtype)[None, None, None]
 

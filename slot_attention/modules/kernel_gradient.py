@@ -1,7 +1,7 @@
-"""The gradient of a stride-1 convolution with respect to its kernel, on CPUs.
+"""The gradient of a convolution with respect to its kernel, on CPUs.
 
-Entry (i, j) of the kernel gets the sum over all pixels of inputs moved by i
-rows and j columns times the gradient of the result.
+Entry (i, j) of the kernel gets the sum over all pixels of the inputs that it
+meets there times the gradient of the result.
 """
 
 from collections.abc import Sequence
@@ -11,21 +11,26 @@ import jax.numpy as jnp
 
 from slot_attention.modules import shards
 
-# Where both sides have so many channels, `_by_stacks` is taken. With 64 it took
-# the busier of two cores 19 ms where XLA, which ran on one, took 33 (5x5, two
-# images of 128x128), with 32 as long as XLA, and with 16 longer. On a machine
-# with a single core XLA's is 10 to 15 % faster.
-_STACK_CHANNELS = 64
-# Of one product, whose factors (2 x 2.6 MB for 5x5 and 64 channels) must stay
-# in the cache.
-_STACK_PIXELS = 2048
+Padding = Sequence[tuple[int, int]]
+
+# With so few channels on one side and so many on the other, and no stride,
+# `_by_planes` is taken: for 5x5 kernels of 3 and 64 channels it took half the
+# time of `_by_convolution`, for those of 64 and 4 less than half.
+_FEW_CHANNELS = 4
+_MANY_CHANNELS = 32
+# Of one product of `_by_planes`, whose factors must stay in the cache.
+_PRODUCT_PIXELS = 1024
+# Of a row of all images convolved at once. With 14 images of 128 pixels
+# a row the gradient took 802 ms, with two at a time about 225 (5x5, 64 channels).
+_ROW_PIXELS = 256
 
 
 def compute(
   inputs: jax.Array,
   cotangent: jax.Array,
   kernel_size: tuple[int, int],
-  padding: Sequence[tuple[int, int]],
+  stride: int,
+  padding: Padding,
 ) -> jax.Array:
   """Computes the gradient.
 
@@ -33,95 +38,161 @@ def compute(
     inputs: [b, h, w, in], of the convolution.
     cotangent: [b, h', w', out], the gradient of its result.
     kernel_size: (kh, kw).
+    stride: of the convolution.
     padding: of the convolution, for rows and columns.
 
   Returns:
     [kh, kw, in, out] of the inputs' type, or float32.
   """
-  if min(inputs.shape[3], cotangent.shape[3]) < _STACK_CHANNELS:
-    return _by_convolution(inputs, cotangent, padding)
-  inputs = pad(inputs, padding)
 
   def of_some(inputs: jax.Array, cotangent: jax.Array) -> jax.Array:
-    return _by_stacks(inputs, cotangent, kernel_size)[None]
+    return _compute(inputs, cotangent, kernel_size, stride, padding)[None]
 
   # One gradient for each device, [devices, kh, kw, in, out].
   gradients = shards.on_each(of_some, len(inputs))(inputs, cotangent)
   return jnp.sum(gradients, axis=0)
 
 
-def pad(images: jax.Array, padding: Sequence[tuple[int, int]]) -> jax.Array:
+def pad(images: jax.Array, padding: Padding) -> jax.Array:
   """Adds zeros around [b, h, w, c], or cuts what is negative."""
   edges = [(0, 0, 0), *((*sides, 0) for sides in padding), (0, 0, 0)]
   return jax.lax.pad(images, jnp.zeros((), images.dtype), edges)
 
 
+def _compute(
+  inputs: jax.Array,
+  cotangent: jax.Array,
+  kernel_size: tuple[int, int],
+  stride: int,
+  padding: Padding,
+) -> jax.Array:
+  """Computes the gradient for the images of one device."""
+  few, many = sorted((inputs.shape[3], cotangent.shape[3]))
+  if stride > 1 or few > _FEW_CHANNELS or many < _MANY_CHANNELS:
+    return _by_convolution(inputs, cotangent, kernel_size, stride, padding)
+  if inputs.shape[3] == few:
+    return _by_planes(pad(inputs, padding), cotangent, kernel_size)
+  # Moving the inputs this way is moving the cotangent the other way.
+  room = tuple(
+    (size - 1 - before, size - 1 - after)
+    for size, (before, after) in zip(kernel_size, padding, strict=True)
+  )
+  gradient = _by_planes(pad(cotangent, room), inputs, kernel_size)
+  return jnp.flip(gradient, (0, 1)).swapaxes(2, 3)
+
+
 def _by_convolution(
   inputs: jax.Array,
   cotangent: jax.Array,
-  padding: Sequence[tuple[int, int]],
+  kernel_size: tuple[int, int],
+  stride: int,
+  padding: Padding,
 ) -> jax.Array:
   """Convolves the inputs with the cotangent: channels are the batch."""
+  # As far as the last window reaches, which may leave inputs out.
+  padding = tuple(
+    (before, (there - 1) * stride + size - before - length)
+    for size, length, there, (before, _) in zip(
+      kernel_size, inputs.shape[1:3], cotangent.shape[1:3], padding, strict=True
+    )
+  )
   if min(map(min, padding)) < 0:
     inputs, padding = pad(inputs, padding), ((0, 0), (0, 0))
-  # The order of axes that XLA's CPU backend is fast at. It transposes others
-  # by itself, but not within loops, where they took 15 times as long.
-  result = jax.lax.conv_general_dilated(
-    inputs.transpose(3, 1, 2, 0),  # [in, h, w, b]
-    cotangent.transpose(1, 2, 0, 3),  # [h', w', b, out]
-    window_strides=(1, 1),
-    padding=padding,
-    dimension_numbers=("NHWC", "HWIO", "NHWC"),
+  dtype = jnp.promote_types(inputs.dtype, jnp.float32)
+
+  def of_some(
+    total: jax.Array, some: tuple[jax.Array, jax.Array]
+  ) -> tuple[jax.Array, None]:
+    # The order of axes that XLA's CPU backend is fast at. It transposes others
+    # by itself, but not within loops, where they took 15 times as long.
+    gradient = jax.lax.conv_general_dilated(
+      _channels_first(_batch_third(some[0])),  # [in, h, w, n]
+      _batch_third(some[1]),  # [h', w', n, out]
+      window_strides=(1, 1),
+      padding=padding,
+      rhs_dilation=(stride, stride),
+      dimension_numbers=("NHWC", "HWIO", "NHWC"),
+      preferred_element_type=dtype,
+    )
+    return total + gradient, None
+
+  b, _, w, features = cotangent.shape
+  images = _portion(b, _ROW_PIXELS // w)
+  channels = inputs.shape[3]
+  total, _ = jax.lax.scan(
+    of_some,
+    jnp.zeros((channels, *kernel_size, features), dtype),
+    # [b, ...] -> [b / n, n, ...]
+    [x.reshape(-1, images, *x.shape[1:]) for x in (inputs, cotangent)],
   )
-  return result.transpose(1, 2, 0, 3)  # [in, kh, kw, out] -> [kh, kw, in, out]
+  return total.transpose(1, 2, 0, 3)  # [in, kh, kw, out] -> [kh, kw, in, out]
 
 
-def _by_stacks(
-  inputs: jax.Array, cotangent: jax.Array, kernel_size: tuple[int, int]
+def _portion(total: int, most: int) -> int:
+  """Returns the largest divisor of a number up to `most`, or 1."""
+  return max(n for n in range(1, max(1, min(total, most)) + 1) if not total % n)
+
+
+def _batch_third(images: jax.Array) -> jax.Array:
+  """Maps [b, h, w, c] to [h, w, b, c]."""
+  return images.transpose(1, 2, 0, 3)
+
+
+def _channels_first(images: jax.Array) -> jax.Array:
+  """Maps [h, w, b, c] to [c, h, w, b]."""
+  # XLA fuses a transposition with what comes before it and then reads places
+  # far apart, at a third of the speed. A product with the identity is exact.
+  matrix = jax.lax.dot_general(
+    jnp.eye(images.shape[-1], dtype=images.dtype),
+    images.reshape(-1, images.shape[-1]),
+    (((1,), (1,)), ((), ())),
+    precision="highest",
+  )
+  return matrix.reshape(-1, *images.shape[:-1])
+
+
+def _by_planes(
+  few: jax.Array, many: jax.Array, kernel_size: tuple[int, int]
 ) -> jax.Array:
-  """Multiplies all row shifts of the inputs with all column shifts of the rest.
+  """Multiplies all shifts of the side with few channels with the other side.
 
-  A product of matrices has both for a number of pixels, [pixels, kh * in] and
-  [pixels, kw * out]; XLA divides it over the cores, not so the convolution.
+  Some rows at a time, so that the factors of a product stay in the cache.
+
+  Args:
+    few: [b, h + kh - 1, w + kw - 1, c], of few channels.
+    many: [b, h, w, f].
+    kernel_size: (kh, kw).
+
+  Returns:
+    [kh, kw, c, f]: entry (i, j) has `few` moved by i rows and j columns.
   """
   kh, kw = kernel_size
-  b, h, w, features = cotangent.shape
-  channels, width = inputs.shape[3], w + kw - 1
-  images, rows, bands = _portions(b, h, width)
-  missing = bands * rows - h
-  dtype = jnp.promote_types(inputs.dtype, jnp.float32)
-  inputs = pad(inputs, ((0, missing), (0, 0)))
-  cotangent = pad(cotangent, ((0, missing), (kw - 1, kw - 1)))
+  b, h, w, features = many.shape
+  channels = few.shape[3]
+  rows = _portion(h, _PRODUCT_PIXELS // w)
+  bands = h // rows
+  dtype = jnp.promote_types(few.dtype, jnp.float32)
+  # Rows of a plane are contiguous, so that shifts are cheap.
+  planes = few.transpose(0, 3, 1, 2).astype(dtype)  # [b, c, h + kh - 1, ...]
 
-  def product(index: jax.Array | int) -> jax.Array:
-    start = (index // bands * images, index % bands * rows, 0, 0)
+  def product(index: jax.Array) -> jax.Array:
+    image, row = index // bands, index % bands * rows
     x = jax.lax.dynamic_slice(
-      inputs, start, (images, rows + kh - 1, width, channels)
-    ).astype(dtype)
-    y = jax.lax.dynamic_slice(
-      cotangent, start, (images, rows, width + kw - 1, features)
-    ).astype(dtype)
-    x = jnp.concatenate([x[:, i : i + rows] for i in range(kh)], axis=-1)
-    y = jnp.concatenate(
-      [y[:, :, kw - 1 - j :][:, :, :width] for j in range(kw)], axis=-1
+      planes, (image, 0, row, 0), (1, channels, rows + kh - 1, w + kw - 1)
+    )[0]
+    y = jax.lax.dynamic_slice(many, (image, row, 0, 0), (1, rows, w, features))
+    shifts = [
+      x[:, i : i + rows, j : j + w] for i in range(kh) for j in range(kw)
+    ]
+    # [kh * kw * c, rows * w], [rows * w, f] -> [kh * kw * c, f]
+    return jnp.matmul(
+      jnp.concatenate(shifts).reshape(-1, rows * w),
+      y.reshape(rows * w, features).astype(dtype),
     )
-    # [images, rows, width, kh * in], [..., kw * out] -> [kh * in, kw * out]
-    return jnp.einsum("byxc,byxf->cf", x, y)
 
   total, _ = jax.lax.scan(
     lambda total, index: (total + product(index), None),
-    product(0),
-    jnp.arange(1, b // images * bands),
+    jnp.zeros((kh * kw * channels, features), dtype),
+    jnp.arange(b * bands),
   )
-  # [kh * in, kw * out] -> [kh, in, kw, out] -> [kh, kw, in, out]
-  return total.reshape(kh, channels, kw, features).swapaxes(1, 2)
-
-
-def _portions(b: int, h: int, width: int) -> tuple[int, int, int]:
-  """Returns images and rows of one product, and such bands in an image."""
-  fitting_rows = max(1, _STACK_PIXELS // width)
-  bands = -(-h // fitting_rows)
-  rows = -(-h // bands)
-  most = max(1, fitting_rows // h)
-  images = max(n for n in range(1, min(b, most) + 1) if b % n == 0)
-  return images, rows, bands
+  return total.reshape(kh, kw, channels, features)
