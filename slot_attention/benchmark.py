@@ -27,6 +27,7 @@ from ml_collections import config_flags
 from slot_attention import cli
 from slot_attention import config_validation
 from slot_attention import configuration
+from slot_attention import cpu
 from slot_attention import run_files
 from slot_attention import sharding
 from slot_attention.benchmarking import machine
@@ -137,10 +138,11 @@ def main(argv: list[str]) -> None:
   cli.reject_arguments(argv)
   values = flags.FLAGS
   config, what = values.config, _parse_what(values.what)
-  mesh = sharding.create_mesh(values.devices)
   compared = variants.parse(
     config, values.batch_size, values.precision, values.vary
   )
+  cpu.prepare(*[variants.apply(config, variant) for variant in compared])
+  mesh = sharding.create_mesh(values.devices)
   if MEMORY in what:
     rows = plan_memory(config, compared, mesh)
     result = {"machine": machine.describe(mesh), MEMORY: rows}

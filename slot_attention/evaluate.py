@@ -18,6 +18,7 @@ import ml_collections
 from slot_attention import checkpoints
 from slot_attention import cli
 from slot_attention import config_validation
+from slot_attention import cpu
 from slot_attention import evaluator as evaluator_lib
 from slot_attention import moved_files
 from slot_attention import results
@@ -192,6 +193,9 @@ def main(argv: list[str]) -> None:
   """Prints a table and writes JSON, CSV and, for a grid, a figure."""
   cli.reject_arguments(argv)
   values = flags.FLAGS
+  config = run_files.read_config(values.workdir)
+  config.eval.batch_size = values.batch_size or config.eval.batch_size
+  cpu.prepare(config)
   result = evaluate(
     values.workdir,
     parse_numbers("num_slots", values.num_slots),

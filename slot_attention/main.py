@@ -9,6 +9,7 @@ import jax
 from ml_collections import config_flags
 
 from slot_attention import cli
+from slot_attention import cpu
 from slot_attention import train
 
 _CONFIG = config_flags.DEFINE_config_file(
@@ -39,6 +40,8 @@ def main(argv: list[str]) -> None:
       _PROCESS_ID.value,
       heartbeat_timeout_seconds=_HEARTBEAT_SECONDS,
     )
+  else:
+    cpu.prepare(_CONFIG.value)
   logging.info(
     "Process %d of %d, devices: %s.",
     jax.process_index(),

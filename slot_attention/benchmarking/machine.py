@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from slot_attention import cpu
 from slot_attention import sharding
 from slot_attention.benchmarking import measure
 
@@ -31,9 +32,7 @@ def describe(mesh: jax.sharding.Mesh) -> dict[str, Any]:
     "device_kind": device.device_kind,
     "num_devices": mesh.size,
     "processor": _processor(),
-    "num_cores": len(os.sched_getaffinity(0))
-    if hasattr(os, "sched_getaffinity")
-    else os.cpu_count(),
+    "num_cores": cpu.num_cores(),
     "load": os.getloadavg()[0],
     "python": platform.python_version(),
   } | {

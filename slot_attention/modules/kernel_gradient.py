@@ -20,8 +20,8 @@ _FEW_CHANNELS = 4
 _MANY_CHANNELS = 32
 # Of one product of `_by_planes`, whose factors must stay in the cache.
 _PRODUCT_PIXELS = 1024
-# Of a row of all images convolved at once. With 14 images of 128 pixels
-# a row the gradient took 802 ms, with two at a time about 225 (5x5, 64 channels).
+# Of a row of all images convolved at once: 14 images of 128 pixels a row took
+# 802 ms, in twos about 225 (5x5, 64 channels).
 _ROW_PIXELS = 256
 
 
