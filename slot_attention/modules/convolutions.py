@@ -15,6 +15,7 @@ import numpy as np
 
 from slot_attention.modules import convolution_ops
 from slot_attention.modules import initializers
+from slot_attention.modules import positions
 
 PADDINGS = ("same", "torch")
 
@@ -159,9 +160,10 @@ class BroadcastConvTranspose(nn.Module):
     # Of the ordinary convolution that does the same: [kh, kw, d, features].
     kernel = jnp.flip(kernel, (0, 1)).swapaxes(2, 3)
     sides = (size // 2, size // 2)
-    fixed = convolution_ops.convolve(
+    (fixed,) = convolution_ops.convolve(
       plane[None].astype(self.dtype), kernel, 1, (sides, sides)
-    )  # [1, h, w, features]
+    )  # [h, w, features]
+    fixed += bias.astype(self.dtype)[None, None]
     sums = jnp.einsum(
       "yi,xj,ijdf->yxdf",
       _window_cases(h, size).astype(self.dtype),
@@ -170,7 +172,7 @@ class BroadcastConvTranspose(nn.Module):
     )  # Kernel entries that fall into the plane, summed, for each case.
     varying = jnp.einsum("md,yxdf->myxf", vectors.astype(self.dtype), sums)
     varying = _spread(_spread(varying, 1, h, size), 2, w, size)
-    return varying + (fixed + bias.astype(self.dtype)[None, None, None])
+    return varying + positions.over_batch(fixed, len(vectors))
 
 
 def _window_cases(length: int, kernel_size: int) -> np.ndarray:

@@ -60,7 +60,9 @@ class SpatialBroadcastDecoder(nn.Module):
       return convolutions.BroadcastConvTranspose(
         self.channels[0], 5, self.dtype, name="conv_transpose_0"
       )(vectors, plane)
-    x = vectors[:, None, None].astype(self.dtype) + plane[None]
+    x = vectors[:, None, None].astype(self.dtype) + positions.over_batch(
+      plane, len(vectors)
+    )
     return self._layer(self.channels[0], 5, self.strides[0], 0)(x)
 
   def _layer(

@@ -13,16 +13,19 @@ from slot_attention.modules import shards
 
 Padding = Sequence[tuple[int, int]]
 
-# With so few channels on one side and so many on the other, and no stride,
-# `_by_planes` is taken: for 5x5 kernels of 3 and 64 channels it took half the
-# time of `_by_convolution`, for those of 64 and 4 less than half.
+# Without stride, `_by_planes` is taken for so few channels on one side and so
+# many on the other. It took three quarters of the time of `_by_convolution` for
+# 5x5 kernels of 3 and 64 channels (but twice as long for 3 and 32), and a quarter
+# or less for 3x3 kernels of 32 or 64 and 4.
 _FEW_CHANNELS = 4
-_MANY_CHANNELS = 32
+_MANY_OUTPUTS, _MANY_INPUTS = 64, 32
 # Of one product of `_by_planes`, whose factors must stay in the cache.
 _PRODUCT_PIXELS = 1024
 # Of a row of all images convolved at once: 14 images of 128 pixels a row took
-# 802 ms, in twos about 225 (5x5, 64 channels).
+# 802 ms, in twos about 225 (5x5, 64 channels). With 16 channels all at once are
+# the fastest.
 _ROW_PIXELS = 256
+_PORTIONED_CHANNELS = 32
 
 
 def compute(
@@ -67,18 +70,18 @@ def _compute(
   padding: Padding,
 ) -> jax.Array:
   """Computes the gradient for the images of one device."""
-  few, many = sorted((inputs.shape[3], cotangent.shape[3]))
-  if stride > 1 or few > _FEW_CHANNELS or many < _MANY_CHANNELS:
-    return _by_convolution(inputs, cotangent, kernel_size, stride, padding)
-  if inputs.shape[3] == few:
+  channels, features = inputs.shape[3], cotangent.shape[3]
+  if stride == 1 and channels <= _FEW_CHANNELS and features >= _MANY_OUTPUTS:
     return _by_planes(pad(inputs, padding), cotangent, kernel_size)
-  # Moving the inputs this way is moving the cotangent the other way.
-  room = tuple(
-    (size - 1 - before, size - 1 - after)
-    for size, (before, after) in zip(kernel_size, padding, strict=True)
-  )
-  gradient = _by_planes(pad(cotangent, room), inputs, kernel_size)
-  return jnp.flip(gradient, (0, 1)).swapaxes(2, 3)
+  if stride == 1 and features <= _FEW_CHANNELS and channels >= _MANY_INPUTS:
+    # Moving the inputs this way is moving the cotangent the other way.
+    room = tuple(
+      (size - 1 - before, size - 1 - after)
+      for size, (before, after) in zip(kernel_size, padding, strict=True)
+    )
+    gradient = _by_planes(pad(cotangent, room), inputs, kernel_size)
+    return jnp.flip(gradient, (0, 1)).swapaxes(2, 3)
+  return _by_convolution(inputs, cotangent, kernel_size, stride, padding)
 
 
 def _by_convolution(
@@ -117,8 +120,9 @@ def _by_convolution(
     return total + gradient, None
 
   b, _, w, features = cotangent.shape
-  images = _portion(b, _ROW_PIXELS // w)
   channels = inputs.shape[3]
+  portioned = max(channels, features) >= _PORTIONED_CHANNELS
+  images = _portion(b, _ROW_PIXELS // w) if portioned else b
   total, _ = jax.lax.scan(
     of_some,
     jnp.zeros((channels, *kernel_size, features), dtype),
