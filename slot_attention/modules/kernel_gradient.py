@@ -14,9 +14,9 @@ from slot_attention.modules import shards
 Padding = Sequence[tuple[int, int]]
 
 # Without stride, `_by_planes` is taken for so few channels on one side and so
-# many on the other. It took three quarters of the time of `_by_convolution` for
-# 5x5 kernels of 3 and 64 channels (but twice as long for 3 and 32), and a quarter
-# or less for 3x3 kernels of 32 or 64 and 4.
+# many on the other. For 5x5 kernels of 3 and 64 channels it took three quarters
+# of the time of `_by_convolution` (for 3 and 32 twice as long), a quarter or
+# less for 3x3 kernels of 32 or 64 and 4.
 _FEW_CHANNELS = 4
 _MANY_OUTPUTS, _MANY_INPUTS = 64, 32
 # Of one product of `_by_planes`, whose factors must stay in the cache.
