@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 
 from slot_attention.modules import initializers
+from slot_attention.modules import shards
 
 # Kernel and bias of each hidden layer; then the kernel [h] of the mask logit.
 Weights = tuple[tuple[tuple[jax.Array, jax.Array], ...], jax.Array]
@@ -161,7 +162,27 @@ def _mix_backward(
   and dy / d logit_k = m_k (x_k - y): no slot needs another one's features.
   """
   weights, slots, positions, mixed, logits = saved
-  towards_mixed, towards_logits = cotangents
+  (to_weights, to_positions), to_slots = shards.on_each(
+    functools.partial(_sum_gradients, dtype), len(slots), num_whole=2
+  )(weights, positions, slots, mixed, logits, *cotangents)
+  # A sum for each device.
+  to_weights, to_positions = jax.tree.map(
+    lambda x: jnp.sum(x, axis=0), (to_weights, to_positions)
+  )
+  return to_weights, to_slots, to_positions
+
+
+def _sum_gradients(
+  dtype: jnp.dtype,
+  weights: Weights,
+  positions: jax.Array,
+  slots: jax.Array,
+  mixed: jax.Array,
+  logits: jax.Array,
+  towards_mixed: jax.Array,
+  towards_logits: jax.Array,
+) -> tuple[Any, jax.Array]:
+  """Returns (to_weights, to_positions), which begin with [1], and to_slots."""
   masks = nn.softmax(logits, axis=1)
   along_mixed = jnp.sum(towards_mixed * mixed, axis=-1)  # [b, n]
 
@@ -179,15 +200,16 @@ def _mix_backward(
     total = jax.tree.map(jnp.add, total, (gradients[0], gradients[2]))
     return total, gradients[1]
 
-  zeros = jax.tree.map(jnp.zeros_like, (weights, positions))
   by_slot = (
     jnp.moveaxis(x, 1, 0)  # [b, k, ...] -> [k, b, ...]
     for x in (slots, masks, towards_logits)
   )
-  (to_weights, to_positions), to_slots = jax.lax.scan(
-    add_slot, zeros, tuple(by_slot)
+  total, to_slots = jax.lax.scan(
+    add_slot,
+    jax.tree.map(jnp.zeros_like, (weights, positions)),
+    tuple(by_slot),
   )
-  return to_weights, jnp.moveaxis(to_slots, 0, 1), to_positions
+  return jax.tree.map(lambda x: x[None], total), jnp.moveaxis(to_slots, 0, 1)
 
 
 _mix_one_by_one.defvjp(_mix_forward, _mix_backward)
