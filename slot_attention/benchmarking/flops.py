@@ -132,6 +132,9 @@ def _count_equation(
   skipped = len(active) - len(bodies[0].invars)  # The index of a branch.
   results = [_count(body, active[skipped:], useful) for body in bodies]
   forward, backward, _ = max(results, key=lambda r: r[0].flops)
+  if name == "shard_map":  # What it calls is the part of one device.
+    num_devices = equation.params["mesh"].size
+    forward, backward = (x.times(num_devices) for x in (forward, backward))
   needed = [any(flags) for flags in zip(*(r[2] for r in results), strict=True)]
   return forward, backward, [False] * skipped + needed
 
@@ -228,7 +231,7 @@ def _bodies(equation: core.JaxprEqn) -> list[core.Jaxpr]:
     and [v.aval.shape for v in body.invars]
     == [v.aval.shape for v in equation.invars]
   )
-  return [body] if fits or name == "scan" else []
+  return [body] if fits or name in ("scan", "shard_map") else []
 
 
 def _has_products(jaxpr: core.Jaxpr) -> bool:

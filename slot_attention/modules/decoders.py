@@ -1,6 +1,7 @@
 """Decoders: from slots to images and masks."""
 
 from collections.abc import Sequence
+from typing import Any
 
 from flax import linen as nn
 import jax
@@ -8,6 +9,7 @@ import jax.numpy as jnp
 
 from slot_attention.modules import convolutions
 from slot_attention.modules import positions
+from slot_attention.modules import shards
 
 
 class SpatialBroadcastDecoder(nn.Module):
@@ -24,6 +26,8 @@ class SpatialBroadcastDecoder(nn.Module):
     strides: stride of each; the image is h0, w0 times their product.
     padding: alignment of strided layers, see `convolutions`.
     dtype: type of the convolutions.
+    remat: draw the slots one by one, and again in the backward pass: memory no
+      longer grows with the number of slots.
   """
 
   broadcast_resolution: Sequence[int] = (8, 8)
@@ -31,6 +35,7 @@ class SpatialBroadcastDecoder(nn.Module):
   strides: Sequence[int] = (2, 2, 2, 2, 1)
   padding: str = "same"
   dtype: jnp.dtype = jnp.float32
+  remat: bool = False
 
   @nn.compact
   def __call__(self, slots: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -42,6 +47,10 @@ class SpatialBroadcastDecoder(nn.Module):
     Returns:
       RGB [b, k, h, w, 3] and mask logits [b, k, h, w], both float32.
     """
+    if self.remat and not self.is_initializing():
+      return _one_by_one(
+        self.clone(remat=False, parent=None), self.variables["params"], slots
+      )
     b, k, d = slots.shape
     vectors = slots.reshape(b * k, d)
     embedding = positions.SoftPositionEmbed(self.dtype, name="decoder_pos")
@@ -76,6 +85,24 @@ class SpatialBroadcastDecoder(nn.Module):
       self.dtype,
       name=f"conv_transpose_{number}",
     )
+
+
+def _one_by_one(
+  decoder: SpatialBroadcastDecoder, params: Any, slots: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+  """Applies a decoder to [b, k, d] in the memory of one slot."""
+
+  def draw_all(params: Any, slots: jax.Array) -> tuple[jax.Array, jax.Array]:
+    @jax.checkpoint
+    def draw(slot: jax.Array) -> tuple[jax.Array, jax.Array]:
+      return decoder.apply({"params": params}, slot[:, None])
+
+    # [k, b, d] -> [k, b, 1, ...]
+    drawn = jax.lax.map(draw, jnp.moveaxis(slots, 1, 0))
+    # [k, b, 1, ...] -> [b, k, ...]
+    return jax.tree.map(lambda x: jnp.moveaxis(x[:, :, 0], 0, 1), drawn)
+
+  return shards.on_each(draw_all, len(slots), num_whole=1)(params, slots)
 
 
 def combine_slots(

@@ -72,6 +72,7 @@ class ObjectDiscovery(base.SlotTask):
           model.decoder_strides,
           model.conv_padding,
           slots_lib.compute_dtype(config),
+          model.remat,
         ),
       ),
     )
