@@ -73,8 +73,8 @@ def test_one_by_one_counts_as_much():
       lambda *args: _loss(decoder, *args), variables, slots
     ).flops
 
-  # The embedding of positions is counted for every slot.
-  expected = pytest.approx(count(plain), rel=1e-3)
+  # The embedding of positions is counted for every slot and device.
+  expected = pytest.approx(count(plain), rel=1e-2)
   assert count(remat) == expected
   with jax.set_mesh(mesh):
     assert count(remat) == expected
