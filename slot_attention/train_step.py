@@ -237,13 +237,8 @@ def _accumulate_gradients(
     lambda x: jnp.zeros(x.shape, x.dtype),
     jax.eval_shape(body, state.model_state, first)[1],
   )
-  # In a loop, XLA's CPU backend takes ten times as long for the gradients of
-  # convolutions; elsewhere the loop is what saves memory.
   (model_state, total), _ = jax.lax.scan(
-    body_sum,
-    (state.model_state, zeros),
-    (numbers, parts),
-    unroll=jax.default_backend() == "cpu",
+    body_sum, (state.model_state, zeros), (numbers, parts)
   )
   grads, metrics = jax.tree.map(lambda x: x / steps, total)
   return grads, metrics, model_state
