@@ -6,6 +6,7 @@ images of its own. And glibc returns every large array to the system, from which
 fresh pages take longer than what is computed in them.
 """
 
+from collections.abc import Sequence
 import ctypes
 import importlib.metadata
 import importlib.util
@@ -24,6 +25,8 @@ _TOP_PAD = 2**26
 # does by itself (Tetrominoes demo, 8 images of 35x35: 37 ms on one, 55 on two;
 # object discovery with 4 images of 128x128: 2.3 s on one, 1.4 on two).
 _DEVICE_PIXELS = 2**15
+# More were not tried; XLA's own threads take what cores are left.
+_MAX_DEVICES = 16
 
 
 def prepare(*configs: ml_collections.ConfigDict) -> None:
@@ -44,7 +47,7 @@ def prepare(*configs: ml_collections.ConfigDict) -> None:
   ):
     return
   cores = num_cores()
-  devices = min(_num_devices(config, cores) for config in configs)
+  devices = _num_devices(configs, cores)
   if devices < cores:
     logging.info(
       "%d of %d cores are devices: as many as divide the batches, with work "
@@ -55,18 +58,21 @@ def prepare(*configs: ml_collections.ConfigDict) -> None:
   jax.config.update("jax_num_cpu_devices", devices)
 
 
-def _num_devices(config: ml_collections.ConfigDict, cores: int) -> int:
+def _num_devices(
+  configs: Sequence[ml_collections.ConfigDict], cores: int
+) -> int:
   """Returns how many cores get images of their own."""
-  if config.data.source == "features":
-    return 1
-  # Images of one execution in training and in evaluation.
-  parts = max(1, config.train.accumulation_steps)
-  sizes = (config.train.batch_size // parts, config.eval.batch_size)
-  pixels = min(sizes) * math.prod(config.data.resolution)
+  most, sizes = min(cores, _MAX_DEVICES), []
+  for config in configs:
+    # Images of one execution in training and in evaluation.
+    parts = max(1, config.train.accumulation_steps)
+    sizes += [config.train.batch_size // parts, config.eval.batch_size]
+    pixels = min(sizes) * math.prod(config.data.resolution)
+    if config.data.source == "features":
+      pixels = 0  # None is looked at.
+    most = min(most, pixels // _DEVICE_PIXELS)
   return max(
-    n
-    for n in range(1, max(1, min(cores, pixels // _DEVICE_PIXELS)) + 1)
-    if not any(size % n for size in sizes)
+    n for n in range(1, max(1, most) + 1) if not any(size % n for size in sizes)
   )
 
 

@@ -76,6 +76,7 @@ def test_a_number_that_is_set_stays(environment):
     (6, 64, 64, 1, (128, 128), 4),
     (8, 8, 512, 1, (35, 35), 1),
     (8, 15, 64, 1, (128, 128), 1),
+    (64, 64, 64, 1, (128, 128), 16),
     (8, 0, 0, 0, (128, 128), 1),  # What validation will refuse.
   ],
 )
@@ -86,7 +87,16 @@ def test_devices_divide_batches_and_have_work(
   config.train.batch_size, config.eval.batch_size = train, evaluation
   config.train.accumulation_steps = accumulation
   config.data.resolution = resolution
-  assert cpu._num_devices(config, cores) == expected
+  assert cpu._num_devices([config], cores) == expected
+
+
+def test_devices_divide_the_batches_of_all_configs():
+  configs = [clevr_object_discovery.get_config() for _ in range(2)]
+  for config, size in zip(configs, (8, 12), strict=True):
+    config.train.batch_size = config.eval.batch_size = size
+  assert cpu._num_devices(configs, 8) == 4
+  configs[1].data.source = "features"
+  assert cpu._num_devices(configs, 8) == 1
 
 
 def test_accelerators_are_left_alone(monkeypatch):
