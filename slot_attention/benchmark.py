@@ -141,7 +141,10 @@ def main(argv: list[str]) -> None:
   compared = variants.parse(
     config, values.batch_size, values.precision, values.vary
   )
-  cpu.prepare(*[variants.apply(config, variant) for variant in compared])
+  configs = [variants.apply(config, variant) for variant in compared]
+  for changed in configs:
+    config_validation.validate(changed)
+  cpu.prepare(*configs)
   mesh = sharding.create_mesh(values.devices)
   if MEMORY in what:
     rows = plan_memory(config, compared, mesh)

@@ -116,6 +116,16 @@ def validate(config: ml_collections.ConfigDict, num_devices: int = 1) -> None:
     configuration.ConfigError: one sentence with the key, its value and what is
       allowed.
   """
+  missing = [
+    key
+    for key in configuration.flatten(configuration.get_default())
+    if key not in configuration.flatten(config)
+  ]
+  if missing:
+    raise configuration.ConfigError(
+      f"The config lacks {', '.join(missing[:3])} and {len(missing)} keys in "
+      "all; begin with configuration.get_default() and change what differs."
+    )
   for key, choices in CHOICES.items():
     configuration.require(
       configuration.get(config, key) in choices,

@@ -9,6 +9,7 @@ import jax
 from ml_collections import config_flags
 
 from slot_attention import cli
+from slot_attention import config_validation
 from slot_attention import cpu
 from slot_attention import train
 
@@ -33,6 +34,7 @@ EXIT_INTERRUPTED = 75  # EX_TEMPFAIL: start the same command again.
 def main(argv: list[str]) -> None:
   """Sets up the hosts, then trains."""
   cli.reject_arguments(argv)
+  config_validation.validate(_CONFIG.value)
   if _DISTRIBUTED.value or _COORDINATOR.value:
     jax.distributed.initialize(
       _COORDINATOR.value,

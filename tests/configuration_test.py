@@ -1,5 +1,6 @@
 """Configs: defaults, variants, and one sentence for everything wrong."""
 
+import ml_collections
 import pytest
 
 from slot_attention import config_validation
@@ -132,6 +133,12 @@ def test_clusters_live_in_the_space_of_the_inputs(name):
   config_validation.validate(config)
   config.model.slot_size = 32
   with pytest.raises(configuration.ConfigError, match="means of the inputs"):
+    config_validation.validate(config)
+
+
+def test_a_config_from_scratch_is_told_what_it_lacks():
+  config = ml_collections.ConfigDict({"task": "set_prediction"})
+  with pytest.raises(configuration.ConfigError, match="lacks checkpoint"):
     config_validation.validate(config)
 
 
