@@ -45,7 +45,7 @@ def compute(
     padding: of the convolution, for rows and columns.
 
   Returns:
-    [kh, kw, in, out] of the inputs' type, or float32.
+    [kh, kw, in, out] float32, or of the inputs' type where that is wider.
   """
 
   def of_some(inputs: jax.Array, cotangent: jax.Array) -> jax.Array:
