@@ -116,11 +116,9 @@ def validate(config: ml_collections.ConfigDict, num_devices: int = 1) -> None:
     configuration.ConfigError: one sentence with the key, its value and what is
       allowed.
   """
-  missing = [
-    key
-    for key in configuration.flatten(configuration.get_default())
-    if key not in configuration.flatten(config)
-  ]
+  expected = configuration.flatten(configuration.get_default())
+  given = configuration.flatten(config)
+  missing = [key for key in expected if key not in given]
   if missing:
     raise configuration.ConfigError(
       f"The config lacks {', '.join(missing[:3])} and {len(missing)} keys in "

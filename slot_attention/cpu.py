@@ -66,8 +66,9 @@ def _num_devices(
   for config in configs:
     # Images of one execution in training and in evaluation.
     parts = max(1, config.train.accumulation_steps)
-    sizes += [config.train.batch_size // parts, config.eval.batch_size]
-    pixels = min(sizes) * math.prod(config.data.resolution)
+    own = [config.train.batch_size // parts, config.eval.batch_size]
+    sizes += own
+    pixels = min(own) * math.prod(config.data.resolution)
     if config.data.source == "features":
       pixels = 0  # None is looked at.
     most = min(most, pixels // _DEVICE_PIXELS)

@@ -1,6 +1,7 @@
 """The convolutions' own gradients against those that JAX derives."""
 
 import functools
+import itertools
 
 import jax
 import jax.numpy as jnp
@@ -79,6 +80,48 @@ def test_result_and_gradients_are_those_of_jax(case):
     _assert_close(
       _gradients(convolution_ops.convolve, *arrays), _gradients(_plain, *arrays)
     )
+
+
+@pytest.mark.parametrize(
+  ("kernel_size", "stride", "before"),
+  [
+    (kernel_size, stride, before)
+    for kernel_size, stride in itertools.product((3, 5), (1, 2, 3, 5))
+    if stride <= kernel_size
+    for before in range(kernel_size - stride + 1)
+  ],
+)
+def test_transposed_is_the_gradient_of_the_convolution(
+  kernel_size, stride, before
+):
+  keys = jax.random.split(jax.random.key(0), 3)
+  inputs = jax.random.normal(keys[0], (2, 6, 7, 3))
+  kernel = jax.random.normal(keys[1], (kernel_size, kernel_size, 4, 3))
+  images = jax.random.normal(keys[2], (2, 6 * stride, 7 * stride, 4))
+  sides = ((before, kernel_size - stride - before),) * 2
+
+  @jax.jit
+  def actual(inputs, kernel, images):
+    result, derive = jax.vjp(
+      lambda *args: convolution_ops.transpose(
+        *args, stride, sides, images.shape[1:3]
+      ),
+      inputs,
+      kernel,
+    )
+    return result, *derive(images)
+
+  def convolve(images, kernel):
+    return _plain(images, kernel, stride, sides)
+
+  outputs, derive = jax.vjp(convolve, images, kernel)
+  transposed, gradient = derive(inputs)
+  for x, y in zip(
+    actual(inputs, kernel, images),
+    (transposed, outputs, gradient),
+    strict=True,
+  ):
+    np.testing.assert_allclose(x, y, atol=2e-4)
 
 
 def test_planes_are_taken_between_few_and_many_channels(monkeypatch):
