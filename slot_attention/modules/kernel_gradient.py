@@ -13,12 +13,9 @@ from slot_attention.modules import shards
 
 Padding = Sequence[tuple[int, int]]
 
-# Without stride, `_by_planes` is taken for so few channels on one side and so
-# many on the other. For 5x5 kernels of 3 and 64 channels it took three quarters
-# of the time of `_by_convolution` (for 3 and 32 twice as long), a quarter or
-# less for 3x3 kernels of 32 or 64 and 4.
-_FEW_CHANNELS = 4
-_MANY_OUTPUTS, _MANY_INPUTS = 64, 32
+# Without stride, `_by_planes` is taken from so many channels to so few, where a
+# convolution took 20 to 30 times as long (5x5 kernels from 32 or 64 to 4).
+_FEW_OUTPUTS, _MANY_INPUTS = 4, 32
 # Of one product of `_by_planes`, whose factors must stay in the cache.
 _PRODUCT_PIXELS = 1024
 # Of a row of all images convolved at once: 14 images of 128 pixels a row took
@@ -71,16 +68,8 @@ def _compute(
 ) -> jax.Array:
   """Computes the gradient for the images of one device."""
   channels, features = inputs.shape[3], cotangent.shape[3]
-  if stride == 1 and channels <= _FEW_CHANNELS and features >= _MANY_OUTPUTS:
-    return _by_planes(pad(inputs, padding), cotangent, kernel_size)
-  if stride == 1 and features <= _FEW_CHANNELS and channels >= _MANY_INPUTS:
-    # Moving the inputs this way is moving the cotangent the other way.
-    room = tuple(
-      (size - 1 - before, size - 1 - after)
-      for size, (before, after) in zip(kernel_size, padding, strict=True)
-    )
-    gradient = _by_planes(pad(cotangent, room), inputs, kernel_size)
-    return jnp.flip(gradient, (0, 1)).swapaxes(2, 3)
+  if stride == 1 and features <= _FEW_OUTPUTS and channels >= _MANY_INPUTS:
+    return _by_planes(inputs, cotangent, kernel_size, padding)
   return _by_convolution(inputs, cotangent, kernel_size, stride, padding)
 
 
@@ -117,8 +106,8 @@ def _by_convolution(
     # The order of axes that XLA's CPU backend is fast at. It transposes others
     # by itself, but not within loops, where they took 15 times as long.
     gradient = jax.lax.conv_general_dilated(
-      _channels_first(_batch_third(some_inputs)),  # [in, h, w, n]
-      _batch_third(some_cotangent),  # [h', w', n, out]
+      some_inputs.transpose(3, 1, 2, 0),  # [in, h, w, n]
+      some_cotangent.transpose(1, 2, 0, 3),  # [h', w', n, out]
       window_strides=(1, 1),
       padding=padding,
       rhs_dilation=(stride, stride),
@@ -140,66 +129,51 @@ def _portion(total: int, most: int) -> int:
   return max(n for n in range(1, max(1, min(total, most)) + 1) if not total % n)
 
 
-def _batch_third(images: jax.Array) -> jax.Array:
-  """Maps [b, h, w, c] to [h, w, b, c]."""
-  return images.transpose(1, 2, 0, 3)
-
-
-def _channels_first(images: jax.Array) -> jax.Array:
-  """Maps [h, w, b, c] to [c, h, w, b]."""
-  # XLA fuses a transposition with what comes before it and then reads places
-  # far apart, at a third of the speed. A product with the identity is exact.
-  matrix = jax.lax.dot_general(
-    jnp.eye(images.shape[-1], dtype=images.dtype),
-    images.reshape(-1, images.shape[-1]),
-    (((1,), (1,)), ((), ())),
-    precision="highest",
-  )
-  return matrix.reshape(-1, *images.shape[:-1])
-
-
 def _by_planes(
-  few: jax.Array, many: jax.Array, kernel_size: tuple[int, int]
+  inputs: jax.Array,
+  cotangent: jax.Array,
+  kernel_size: tuple[int, int],
+  padding: Padding,
 ) -> jax.Array:
-  """Multiplies all shifts of the side with few channels with the other side.
+  """Multiplies the inputs with all shifts of a cotangent of few channels.
 
   Some rows at a time, so that the factors of a product stay in the cache.
-
-  Args:
-    few: [b, h + kh - 1, w + kw - 1, c], of few channels.
-    many: [b, h, w, f].
-    kernel_size: (kh, kw).
-
-  Returns:
-    [kh, kw, c, f]: entry (i, j) has `few` moved by i rows and j columns.
   """
   kh, kw = kernel_size
-  b, h, w, features = many.shape
-  channels = few.shape[3]
+  b, h, w, channels = inputs.shape
+  features = cotangent.shape[3]
   rows = _portion(h, _PRODUCT_PIXELS // w)
   bands = h // rows
-  dtype = jnp.promote_types(few.dtype, jnp.float32)
+  dtype = jnp.promote_types(inputs.dtype, jnp.float32)
+  # Moving the inputs one way is moving the cotangent the other way.
+  room = [
+    (size - 1 - before, size - 1 - after)
+    for size, (before, after) in zip(kernel_size, padding, strict=True)
+  ]
   # Rows of a plane are contiguous, so that shifts are cheap.
-  planes = few.transpose(0, 3, 1, 2).astype(dtype)  # [b, c, h + kh - 1, ...]
+  planes = pad(cotangent, room).transpose(0, 3, 1, 2).astype(dtype)
 
   def product(index: jax.Array) -> jax.Array:
     image, row = index // bands, index % bands * rows
     x = jax.lax.dynamic_slice(
-      planes, (image, 0, row, 0), (1, channels, rows + kh - 1, w + kw - 1)
+      inputs, (image, row, 0, 0), (1, rows, w, channels)
+    )
+    y = jax.lax.dynamic_slice(
+      planes, (image, 0, row, 0), (1, features, rows + kh - 1, w + kw - 1)
     )[0]
-    y = jax.lax.dynamic_slice(many, (image, row, 0, 0), (1, rows, w, features))
     shifts = [
-      x[:, i : i + rows, j : j + w] for i in range(kh) for j in range(kw)
+      y[:, i : i + rows, j : j + w] for i in range(kh) for j in range(kw)
     ]
-    # [kh * kw * c, rows * w], [rows * w, f] -> [kh * kw * c, f]
+    # [kh * kw * out, rows * w], [rows * w, in] -> [kh * kw * out, in]
     return jnp.matmul(
       jnp.concatenate(shifts).reshape(-1, rows * w),
-      y.reshape(rows * w, features).astype(dtype),
+      x.reshape(rows * w, channels).astype(dtype),
     )
 
   total, _ = jax.lax.scan(
     lambda total, index: (total + product(index), None),
-    jnp.zeros((kh * kw * channels, features), dtype),
+    jnp.zeros((kh * kw * features, channels), dtype),
     jnp.arange(b * bands),
   )
-  return total.reshape(kh, kw, channels, features)
+  gradient = total.reshape(kh, kw, features, channels)
+  return jnp.flip(gradient, (0, 1)).swapaxes(2, 3)
