@@ -15,9 +15,11 @@ import time
 from typing import Any
 
 from absl import logging
+import jax
 import numpy as np
 
 from slot_attention.data import features
+from slot_attention.data import pipeline
 from slot_attention.data import progress as progress_lib
 from slot_attention.data import resumable
 from slot_attention.data.records import record_index
@@ -232,6 +234,7 @@ def _examples(job: Job, places: range) -> Iterator[dict[str, np.ndarray]]:
   batches = reader.eval_batches(job.batch_size, slice(0, job.batch_size))
   pending = None
   for batch in batches:
+    batch = jax.device_get(pipeline.widen(batch))
     computed = job.extract(batch["image"])
     if pending is not None:
       yield from _split(job, *pending)

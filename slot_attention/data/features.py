@@ -86,7 +86,7 @@ def open_features(
   Returns:
     The split. Its batches hold `features` [b, n, c] float16 without the class
     token, `num_objects` [b] int32 and, where they were stored, `segmentation`
-    [b, h, w] int32 and `image` [b, h, w, 3] float32 in [-1, 1].
+    [b, h, w] uint16 and `image` [b, h, w, 3] uint8.
 
   Raises:
     FileNotFoundError: there are no features of this split, or a file is
@@ -255,10 +255,8 @@ def decode_batch(records: "tf.Tensor", info: Info) -> dict[str, "tf.Tensor"]:
   }
   if info.segmentation:
     labels = tf.io.decode_compressed(parsed["segmentation"], "ZLIB")
-    labels = to_array(labels, tf.uint16, info.segmentation)
-    batch["segmentation"] = tf.cast(labels, tf.int32)
+    batch["segmentation"] = to_array(labels, tf.uint16, info.segmentation)
   if info.image:
     pixels = tf.io.decode_compressed(parsed["image"], "ZLIB")
-    pixels = to_array(pixels, tf.uint8, (*info.image, 3))
-    batch["image"] = preprocess.normalize_image(pixels)
+    batch["image"] = to_array(pixels, tf.uint8, (*info.image, 3))
   return batch

@@ -142,8 +142,8 @@ def open_dataset(
       number is 0.
 
   Returns:
-    The split. Its batches hold `image` [b, height, width, 3] float32 in
-    [-1, 1], and see above.
+    The split. Its batches hold `image` [b, height, width, 3], float32 in
+    [-1, 1] or, of a converted data set, uint8 levels, and see above.
 
   Raises:
     FileNotFoundError: the split is not there.
@@ -345,15 +345,8 @@ def _open_converted(
   )
 
   def decode(records: "tf.Tensor") -> dict[str, "tf.Tensor"]:
-    tf = preprocess.import_tensorflow()
     example = converted.decode_batch(records, info)
-    image = preprocess.normalize_image(example.pop("image"))
-    if not annotated:
-      return {"image": image}
-    if "segmentation" in example:
-      labels = tf.cast(example["segmentation"], tf.int32)
-      example["segmentation"] = labels
-    return example | {"image": image}
+    return example if annotated else {"image": example["image"]}
 
   return record_source.RecordSource(
     index, np.arange(len(index)), decode, batched=True

@@ -95,9 +95,9 @@ def open_movi(
     max_num_objects: videos with more objects are left out.
 
   Returns:
-    The split. Its batches hold `image` [b, height, width, 3] float32 in
-    [-1, 1], `segmentation` [b, height, width] int32, 0 background, i + 1
-    instance i, and `num_objects` [b] int32 of the video.
+    The split. Its batches hold `image` [b, height, width, 3], see
+    `preprocess.fit_image`, `segmentation` [b, height, width] uint8, 0
+    background, i + 1 instance i, and `num_objects` [b] int32 of the video.
 
   Raises:
     FileNotFoundError: the data set is not there.
@@ -221,7 +221,7 @@ def decode_frame(
   labels = tf.io.decode_png(parsed[frame_index.SEGMENTATIONS], channels=1)
   crop = view.crop or None
   return {
-    "image": preprocess.preprocess_image(
+    "image": preprocess.fit_image(
       tf.ensure_shape(image, (*size, 3)),
       view.resolution,
       crop,

@@ -89,9 +89,10 @@ def open_dataset(
     interpolation: see `View`.
 
   Returns:
-    The split. Its batches hold `image` [b, height, width, 3] float32 in
-    [-1, 1], `segmentation` [b, height, width] int32, 0 background, k entity k
-    of the record, and `num_objects` [b] int32, the visible ones.
+    The split. Its batches hold `image` [b, height, width, 3], see
+    `preprocess.fit_image`, `segmentation` [b, height, width] uint8, 0
+    background, k entity k of the record, and `num_objects` [b] int32, the
+    visible ones.
 
   Raises:
     FileNotFoundError: there is neither a converted nor a published file.
@@ -263,7 +264,7 @@ def _finish(
   """Crops and resizes decoded examples, one or a batch, of either kind."""
   tf = preprocess.import_tensorflow()
   crop = view.crop or None
-  image = preprocess.preprocess_image(
+  image = preprocess.fit_image(
     example["image"], view.resolution, crop, view.interpolation
   )
   if image.shape[-1] == 1:

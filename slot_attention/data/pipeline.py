@@ -4,16 +4,18 @@ The order of examples is a function of (seed, step) alone: no state is saved,
 and a run that starts at step s reads nothing of the steps before.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 import dataclasses
-from typing import Protocol
+from typing import Any, Protocol
 
 import jax
+import jax.numpy as jnp
 import ml_collections
 import numpy as np
 
 from slot_attention import sharding
 from slot_attention.data import augment
+from slot_attention.data import preprocess
 
 Batch = dict[str, jax.Array]
 
@@ -75,6 +77,8 @@ def open_source(
 class HostSource:
   """Moves a reader's host-local numpy batches to the devices.
 
+  What the reader leaves in 8 bits travels so.
+
   Attributes:
     reader: yields the rows it is asked for of each global batch.
     mesh: the devices.
@@ -94,7 +98,7 @@ class HostSource:
     """See `Source`."""
     rows = sharding.local_rows(self.mesh, batch_size)
     for batch in self.reader.train_batches(batch_size, seed, start_step, rows):
-      yield sharding.shard_batch(batch, self.mesh)
+      yield self._place(batch)
 
   def eval_batches(self, batch_size: int, num_examples: int) -> Iterator[Batch]:
     """See `Source`."""
@@ -102,11 +106,45 @@ class HostSource:
     for batch in self.reader.eval_batches(
       batch_size, rows, num_examples or None
     ):
-      yield sharding.shard_batch(batch, self.mesh)
+      yield self._place(batch)
+
+  def _place(self, batch: Mapping[str, np.ndarray]) -> Batch:
+    batch = sharding.shard_batch(batch, self.mesh)
+    return _widen_on_devices(batch)
+
+
+def widen(batch: Mapping[str, Any]) -> dict[str, Any]:
+  """Gives a reader's batch the types of the contract.
+
+  Args:
+    batch: `image` float32 in [-1, 1] or uint8 levels, `segmentation` of any
+      integers.
+
+  Returns:
+    The batch, with `image` float32 in [-1, 1], to the bit what
+    `preprocess.normalize_image` gives, and `segmentation` int32.
+  """
+  result = dict(batch)
+  if "image" in batch and batch["image"].dtype == np.uint8:
+    # XLA would multiply by the inverse of a divisor that it sees is one number,
+    # and last bits would differ from those of tensorflow.
+    white = jax.lax.optimization_barrier(
+      jnp.full(batch["image"].shape, preprocess.WHITE)
+    )
+    result["image"] = preprocess.to_signed(batch["image"], white)
+  if "segmentation" in batch:
+    result["segmentation"] = batch["segmentation"].astype(np.int32)
+  return result
+
+
+_widen_on_devices = jax.jit(widen)
 
 
 class Reader(Protocol):
-  """A split read on the host; `rows` is this host's part of a global batch."""
+  """A split read on the host; `rows` is this host's part of a global batch.
+
+  Batches are as `widen` takes them.
+  """
 
   num_examples: int
 

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 PROPERTIES = (("size", 2), ("material", 2), ("shape", 3), ("color", 8))
 TARGET_SIZE = 3 + sum(size for _, size in PROPERTIES) + 1
 
+WHITE = np.float32(255.0)  # The highest level.
+
 # Ways of resizing that average over all pixels of a shrunk image, by
 # tensorflow's names.
 ANTIALIASED = {
@@ -122,12 +124,35 @@ def preprocess_image(
   return tf.clip_by_value(image, -1.0, 1.0)
 
 
+def fit_image(
+  image: "tf.Tensor",
+  resolution: tuple[int, int],
+  crop: tuple[int, int, int, int] | None,
+  interpolation: str,
+) -> "tf.Tensor":
+  """Crops and resizes images, which stay of 8 bits if none is resized.
+
+  Args:
+    image: see `preprocess_image`, of a known size, as are the others.
+    resolution: (height, width) of the result in pixels.
+    crop: see `crop_image`; None for the whole image.
+    interpolation: see `preprocess_image`.
+
+  Returns:
+    What `preprocess_image` does, or the uint8 levels of which `to_signed` is
+    that.
+  """
+  if tuple(crop[2:] if crop else image.shape[-3:-1]) != tuple(resolution):
+    return preprocess_image(image, resolution, crop, interpolation)
+  return crop_image(image, crop) if crop else image
+
+
 def preprocess_segmentation(
   segmentation: "tf.Tensor",
   resolution: tuple[int, int],
   crop: tuple[int, int, int, int] | None = None,
 ) -> "tf.Tensor":
-  """Crops and resizes label maps as `preprocess_image` does images.
+  """Crops and resizes label maps as `fit_image` does images.
 
   Args:
     segmentation: [..., h, w] of integers.
@@ -135,14 +160,12 @@ def preprocess_segmentation(
     crop: see `crop_image`; None for all.
 
   Returns:
-    [..., height, width] int32, labels of the nearest pixels.
+    [..., height, width], labels of the nearest pixels, of the same type.
   """
-  tf = import_tensorflow()
   segmentation = segmentation[..., None]  # [..., h, w, 1]
   if crop is not None:
     segmentation = crop_image(segmentation, crop)
-  segmentation = resize_nearest(segmentation, resolution)
-  return tf.cast(segmentation[..., 0], tf.int32)
+  return resize_nearest(segmentation, resolution)[..., 0]
 
 
 def normalize_image(image: "tf.Tensor") -> "tf.Tensor":
@@ -151,16 +174,17 @@ def normalize_image(image: "tf.Tensor") -> "tf.Tensor":
   return to_signed(tf.cast(image, tf.float32))
 
 
-def to_signed(levels: Any) -> Any:
+def to_signed(levels: Any, white: Any = WHITE) -> Any:
   """Scales levels, 0 to 255, to float32 in [-1, 1].
 
   Args:
     levels: uint8 of NumPy or JAX, or float32, of tensorflow too.
+    white: the level of 1, or an array of it.
 
   Returns:
     Of the same kind and shape.
   """
-  return (levels / np.float32(255.0) - np.float32(0.5)) * np.float32(2.0)
+  return (levels / white - np.float32(0.5)) * np.float32(2.0)
 
 
 def crop_image(

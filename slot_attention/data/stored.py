@@ -22,7 +22,6 @@ _CHUNK = 256  # Examples read at a time.
 class StoredSource(pipeline.HostSource):
   """Reads a split once, and then gives the same batches as `HostSource`.
 
-  Images may differ in their last bit: XLA multiplies where the host divides.
   Every device holds all examples, with images and masks of 8 bits; of each
   batch only the numbers of its examples come from the host.
   """
@@ -84,7 +83,7 @@ def _read(reader: pipeline.Reader) -> dict[str, np.ndarray]:
 
 def _pack(name: str, rows: np.ndarray) -> np.ndarray:
   """Returns the rows of an array of a batch in 8 bits where that is exact."""
-  if name == "image":
+  if name == "image" and rows.dtype != np.uint8:
     levels = np.rint((rows + 1) * np.float32(127.5)).astype(np.uint8)
     if not np.array_equal(preprocess.to_signed(levels), rows):
       raise ValueError(
@@ -101,8 +100,4 @@ def _pack(name: str, rows: np.ndarray) -> np.ndarray:
 def _take(examples: Mapping[str, jax.Array], rows: jax.Array) -> pipeline.Batch:
   """Returns the batch of the examples with these numbers, int32 [b]."""
   batch = jax.tree.map(lambda x: jnp.take(x, rows, axis=0), dict(examples))
-  if "image" in batch:
-    batch["image"] = preprocess.to_signed(batch["image"])
-  if "segmentation" in batch:
-    batch["segmentation"] = batch["segmentation"].astype(jnp.int32)
-  return batch
+  return pipeline.widen(batch)

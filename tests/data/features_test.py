@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 
+import contract
 import movi_files
 import numpy as np
 import pytest
@@ -88,7 +89,9 @@ def copy(written, tmp_path):
 
 
 def open_features(config, split="train"):
-  return features.open_features(config.data, split, config.model.vit)
+  return contract.Widened(
+    features.open_features(config.data, split, config.model.vit)
+  )
 
 
 def examples(source):
@@ -99,7 +102,7 @@ def examples(source):
 
 @pytest.mark.parametrize("split", ["train", "validation"])
 def test_every_frame_has_its_features_once(written, split):
-  images = create_job(written, split).reader
+  images = contract.Widened(create_job(written, split).reader)
   stored = list(examples(open_features(written, split)))
   assert len(stored) == images.num_examples
   for example, found in zip(examples(images), stored, strict=True):

@@ -2,6 +2,7 @@ import itertools
 import pathlib
 import shutil
 
+import contract
 from etils.epath import backend
 from etils.epath import gpath
 from etils.epath import register
@@ -24,8 +25,10 @@ def open_movi(data_dir, split="train", **arguments):
     "view": movi.View(movi_files.SIZE),
     "tfds_config": movi_files.CONFIG,
   }
-  return movi.open_movi(
-    data_dir=str(data_dir), split=split, **(defaults | arguments)
+  return contract.Widened(
+    movi.open_movi(
+      data_dir=str(data_dir), split=split, **(defaults | arguments)
+    )
   )
 
 

@@ -141,4 +141,4 @@ def test_segmentation_is_cropped_and_keeps_its_labels():
   rows, columns = floor_rows(16, 8), floor_rows(24, 10)
   expected = labels[:, 2:18, 5:29][:, rows][:, :, columns]
   np.testing.assert_array_equal(result, expected)
-  assert result.dtype == tf.int32
+  assert result.dtype == tf.uint8

@@ -2,6 +2,7 @@
 
 import dataclasses
 
+import contract
 import image_trees
 
 from slot_attention.data import image_folders
@@ -32,7 +33,9 @@ SIZES = {
 
 def open_split(root, dataset, split, **changes):
   view = dataclasses.replace(VIEWS[dataset], **changes.pop("view", {}))
-  return image_folders.open_dataset(dataset, str(root), split, view, **changes)
+  return contract.Widened(
+    image_folders.open_dataset(dataset, str(root), split, view, **changes)
+  )
 
 
 def whole(source):

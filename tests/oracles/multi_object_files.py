@@ -2,13 +2,13 @@
 
 import pathlib
 
+import contract
 import made_up_records
 
 from slot_attention.data import multi_object_datasets
 from slot_attention.data.official import multi_object_specs
 from slot_attention.data.records import conversion
 from slot_attention.data.records import converter
-from slot_attention.data.records import record_source
 
 SPECS = multi_object_specs.SPECS
 KINDS = ("published", "converted")
@@ -45,7 +45,7 @@ class Directories:
 
 def open_split(
   dataset: str, data_dir: pathlib.Path, split: str = "train", **options
-) -> record_source.RecordSource:
+) -> contract.Widened:
   """Opens whole images of records with any number of objects."""
   options = {
     "split_sizes": SIZES,
@@ -53,6 +53,6 @@ def open_split(
     "max_num_objects": 20,
     "resolution": SPECS[dataset].features["image"].shape[:2],
   } | options
-  return multi_object_datasets.open_dataset(
-    dataset, str(data_dir), split, **options
+  return contract.Widened(
+    multi_object_datasets.open_dataset(dataset, str(data_dir), split, **options)
   )

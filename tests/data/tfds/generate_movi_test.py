@@ -1,5 +1,6 @@
 import json
 
+import contract
 import numpy as np
 import pytest
 
@@ -76,8 +77,8 @@ def test_published_features():
 
 def test_our_reader_gives_the_stock_readers_pixels(generated):
   dataset, output, _ = generated
-  source = movi.open_movi(
-    dataset, str(output), "validation", movi.View(SIZE), "32x32"
+  source = contract.Widened(
+    movi.open_movi(dataset, str(output), "validation", movi.View(SIZE), "32x32")
   )
   (video,) = load(generated, "validation")
   (batch,) = source.eval_batches(NUM_FRAMES, slice(None))
