@@ -109,12 +109,11 @@ class HostSource:
       yield self._place(batch)
 
   def _place(self, batch: Mapping[str, np.ndarray]) -> Batch:
-    batch = sharding.shard_batch(batch, self.mesh)
-    return _widen_on_devices(batch)
+    return widen(sharding.shard_batch(batch, self.mesh))
 
 
 def widen(batch: Mapping[str, Any]) -> dict[str, Any]:
-  """Gives a reader's batch the types of the contract.
+  """Gives a reader's batch the types of the contract, on devices.
 
   Args:
     batch: `image` float32 in [-1, 1] or uint8 levels, `segmentation` of any
@@ -126,18 +125,23 @@ def widen(batch: Mapping[str, Any]) -> dict[str, Any]:
   """
   result = dict(batch)
   if "image" in batch and batch["image"].dtype == np.uint8:
-    # XLA would multiply by the inverse of a divisor that it sees is one number,
-    # and last bits would differ from those of tensorflow.
-    white = jax.lax.optimization_barrier(
-      jnp.full(batch["image"].shape, preprocess.WHITE)
-    )
-    result["image"] = preprocess.to_signed(batch["image"], white)
-  if "segmentation" in batch:
-    result["segmentation"] = batch["segmentation"].astype(np.int32)
+    result["image"] = _to_signed(batch["image"])
+  if "segmentation" in batch and batch["segmentation"].dtype != np.int32:
+    result["segmentation"] = _to_int32(batch["segmentation"])
   return result
 
 
-_widen_on_devices = jax.jit(widen)
+@jax.jit
+def _to_signed(levels: jax.Array) -> jax.Array:
+  # XLA would multiply by the inverse of a divisor that it sees is one number,
+  # and last bits would differ from those of tensorflow.
+  white = jnp.full(levels.shape, preprocess.WHITE)
+  return preprocess.to_signed(levels, jax.lax.optimization_barrier(white))
+
+
+@jax.jit
+def _to_int32(labels: jax.Array) -> jax.Array:
+  return labels.astype(jnp.int32)
 
 
 class Reader(Protocol):
