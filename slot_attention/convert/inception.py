@@ -8,7 +8,6 @@ the same names, which `python -m slot_attention.convert.inception
 from collections.abc import Callable, Mapping
 import os
 from typing import Any
-import zipfile
 
 from absl import flags
 import jax
@@ -77,7 +76,9 @@ def read(path: str) -> dict[str, np.ndarray]:
   try:
     with np.load(path, allow_pickle=False) as arrays:
       return dict(arrays)
-  except (ValueError, zipfile.BadZipFile) as error:
+  except OSError:
+    raise
+  except Exception as error:  # Even the parser of Python's own language's.
     raise ValueError(
       f"{path} is no npz file of arrays ({error}); make it again from "
       "pytorch-fid's file."

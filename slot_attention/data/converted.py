@@ -145,14 +145,15 @@ def _parse(values: dict[str, Any], directory: pathlib.Path) -> Info:
   )
 
 
-def load_counts(path: pathlib.Path) -> np.ndarray:
+def load_counts(path: pathlib.Path, dtype: type = np.uint8) -> np.ndarray:
   """Reads one vector of small numbers.
 
   Args:
     path: written by np.save.
+    dtype: of the numbers.
 
   Returns:
-    [n] uint8.
+    [n], of that type.
 
   Raises:
     FileNotFoundError: it is missing.
@@ -164,7 +165,7 @@ def load_counts(path: pathlib.Path) -> np.ndarray:
     raise
   except Exception as error:  # Even the parser of Python's own language's.
     raise ValueError(f"{path} is damaged: {error!r}") from error
-  if counts.dtype != np.uint8 or counts.ndim != 1:
+  if counts.dtype != dtype or counts.ndim != 1:
     raise ValueError(f"{path} holds {counts.dtype} {list(counts.shape)}")
   return counts
 

@@ -26,6 +26,7 @@ from absl import logging
 import ml_collections
 import numpy as np
 
+from slot_attention.data import converted
 from slot_attention.data import feature_identity
 from slot_attention.data import preprocess
 from slot_attention.data.records import record_index
@@ -180,7 +181,7 @@ def _parse(values: dict[str, Any], directory: pathlib.Path) -> Info:
     segmentation=tuple(values["segmentation"]),
     paths=tuple(os.fspath(directory / shard["file"]) for shard in shards),
     shard_lengths=tuple(shard["num_records"] for shard in shards),
-    num_objects=np.load(directory / NUM_OBJECTS_FILE),
+    num_objects=converted.load_counts(directory / NUM_OBJECTS_FILE, np.int16),
   )
 
 

@@ -15,7 +15,6 @@ import struct
 import time
 from typing import Any
 import uuid
-import zipfile
 import zlib
 
 from absl import logging
@@ -38,16 +37,6 @@ _RECORDS_PER_POINT = 4
 _MIN_SPACING = 1 << 18
 # Decompressed bytes after which the search for access points catches up.
 _CATCH_UP = 1 << 28
-# What reading a damaged index raises.
-_DAMAGED = (
-  ValueError,
-  KeyError,
-  OSError,
-  EOFError,
-  NotImplementedError,
-  zipfile.BadZipFile,
-  zlib.error,
-)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -247,7 +236,7 @@ def _load(path: str, candidate: pathlib.Path) -> GzipRecordIndex | None:
         )
         return None
       return _unpack(path, saved)
-  except _DAMAGED as error:
+  except Exception as error:  # Even the parser of Python's own language's.
     logging.warning(
       "%s is damaged (%r); making the index again.", candidate, error
     )

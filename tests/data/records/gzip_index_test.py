@@ -2,8 +2,11 @@
 
 from concurrent import futures
 import gzip
+import io
 import os
 import pathlib
+import struct
+import zipfile
 import zlib
 
 import numpy as np
@@ -156,7 +159,9 @@ def test_changed_file_is_looked_at_again(path, how):
     assert [index.read(i) for i in range(2)] == [b"other", b"records"]
 
 
-@pytest.mark.parametrize("how", ["cut", "empty", "garbage", "flipped"])
+@pytest.mark.parametrize(
+  "how", ["cut", "empty", "garbage", "flipped", "header"]
+)
 def test_damaged_index_is_made_again(path, how, no_building):
   open_index(path)
   content = bytearray(sidecar(path).read_bytes())
@@ -168,11 +173,24 @@ def test_damaged_index_is_made_again(path, how, no_building):
       "empty": b"",
       "garbage": b"garbage" * 99,
       "flipped": content,
+      "header": with_an_open_parenthesis(),
     }[how]
   )
   check(open_index(path))
   no_building()
   check(open_index(path))
+
+
+def with_an_open_parenthesis() -> bytes:
+  """An archive of an array whose header is no Python."""
+  header = b"{'descr': (\n"
+  file = io.BytesIO()
+  with zipfile.ZipFile(file, "w") as archive:
+    archive.writestr(
+      "identity.npy",
+      b"\x93NUMPY\x01\x00" + struct.pack("<H", len(header)) + header,
+    )
+  return file.getvalue()
 
 
 def test_index_goes_to_the_cache_where_the_file_cannot_have_it(
