@@ -14,13 +14,13 @@ from slot_attention.modules import shards
 Padding = Sequence[tuple[int, int]]
 
 # Without stride, `_by_planes` is taken from so many channels to so few, where a
-# convolution took 20 to 30 times as long (5x5 kernels from 32 or 64 to 4).
+# convolution took 18 to 34 times as long (5x5 kernels from 32 or 64 to 4).
 _FEW_OUTPUTS, _MANY_INPUTS = 4, 32
 # Of one product of `_by_planes`, whose factors must stay in the cache.
 _PRODUCT_PIXELS = 1024
 # Of a row of all images convolved at once: 14 images of 128 pixels a row took
-# 824 ms, in twos 274, one by one 254 (5x5, 64 channels); of 8 pixels a row, in
-# sevens 1.8 ms, one by one 2.9. With 16 channels all at once are the fastest.
+# 857 ms, in twos 282, one by one 276 (5x5, 64 channels); of 8 pixels a row, in
+# sevens 2.2 ms, one by one 3.5. With 16 channels all at once are the fastest.
 _ROW_PIXELS = 64
 _PORTIONED_CHANNELS = 32
 
