@@ -5,6 +5,7 @@ meets there times the gradient of the result.
 """
 
 from collections.abc import Sequence
+import itertools
 
 import jax
 import jax.numpy as jnp
@@ -18,9 +19,15 @@ Padding = Sequence[tuple[int, int]]
 _FEW_OUTPUTS, _MANY_INPUTS = 4, 32
 # Of one product of `_by_planes`, whose factors must stay in the cache.
 _PRODUCT_PIXELS = 1024
-# Of a row of all images convolved at once: 14 images of 128 pixels a row took
-# 857 ms, in twos 282, one by one 276 (5x5, 64 channels); of 8 pixels a row, in
-# sevens 2.2 ms, one by one 3.5. With 16 channels all at once are the fastest.
+# `_by_bands` is taken for inputs so wide and outputs so many: 5x5, 64 channels,
+# from 128 pixels a row to 64, it took 0.8 of the time of `_by_images`; from 32
+# pixels to 16 as long; for 16 outputs 5 times as long.
+_WIDE, _BAND_OUTPUTS = 64, 32
+# Of a band's inputs and cotangent: of 128 pixels a row and 64 channels, bands
+# of 0.8 MB took 0.93 of the time of bands of 1.4 MB, and 0.92 of 0.4 MB.
+_BAND_BYTES = 800_000
+# Of a row of all images that `_by_images` convolves at once: of 8 pixels a row,
+# in sevens 2.2 ms, one by one 3.5. With 16 channels all at once are fastest.
 _ROW_PIXELS = 64
 _PORTIONED_CHANNELS = 32
 
@@ -70,17 +77,6 @@ def _compute(
   channels, features = inputs.shape[3], cotangent.shape[3]
   if stride == 1 and features <= _FEW_OUTPUTS and channels >= _MANY_INPUTS:
     return _by_planes(inputs, cotangent, kernel_size, padding)
-  return _by_convolution(inputs, cotangent, kernel_size, stride, padding)
-
-
-def _by_convolution(
-  inputs: jax.Array,
-  cotangent: jax.Array,
-  kernel_size: tuple[int, int],
-  stride: int,
-  padding: Padding,
-) -> jax.Array:
-  """Convolves the inputs with the cotangent: channels are the batch."""
   # As far as the last window reaches, which may leave inputs out.
   padding = tuple(
     (before, (there - 1) * stride + size - before - length)
@@ -90,8 +86,80 @@ def _by_convolution(
   )
   if min(map(min, padding)) < 0:
     inputs, padding = pad(inputs, padding), ((0, 0), (0, 0))
-  dtype = jnp.promote_types(inputs.dtype, jnp.float32)
+  wide = inputs.shape[2] >= _WIDE and features >= _BAND_OUTPUTS
+  by_convolution = _by_bands if wide else _by_images
+  return by_convolution(inputs, cotangent, kernel_size, stride, padding)
 
+
+def _by_bands(
+  inputs: jax.Array,
+  cotangent: jax.Array,
+  kernel_size: tuple[int, int],
+  stride: int,
+  padding: Padding,
+) -> jax.Array:
+  """Convolves rows of inputs with rows of the cotangent, in the cache.
+
+  A row of pixels is taken for one of values, w * in of them and one channel, so
+  that the cotangent moves over it by `in` values a pixel, and the result's row
+  is one of kw * in values. Nothing is transposed.
+  """
+  kh, kw = kernel_size
+  b, height, w, channels = inputs.shape
+  _, rows, columns, features = cotangent.shape
+  (top, _), sides = padding
+  dtype = jnp.promote_types(inputs.dtype, jnp.float32)
+  row_values = stride * w * channels + columns * features
+  halo = (kh - stride) * w * channels
+  most = (_BAND_BYTES // inputs.dtype.itemsize - halo) // row_values
+  bands = -(-rows // max(1, most))
+  edges = [rows * n // bands for n in range(bands + 1)]
+
+  def of_band(image: jax.Array, first: int, end: int) -> jax.Array:
+    """Returns [1, kh, kw * in, out], or 0, for rows of the cotangent."""
+    above, below = first * stride - top, (end - 1) * stride - top + kh
+    start, stop = max(above, 0), min(below, height)
+    if start >= stop:  # They met nothing but padding.
+      return jnp.zeros((), dtype)
+    some_inputs = jax.lax.dynamic_slice(
+      inputs, (image, start, 0, 0), (1, stop - start, w, channels)
+    )
+    some_cotangent = jax.lax.dynamic_slice(
+      cotangent, (image, first, 0, 0), (1, end - first, columns, features)
+    )
+    return jax.lax.conv_general_dilated(
+      some_inputs.reshape(1, stop - start, w * channels, 1),
+      some_cotangent.transpose(1, 2, 0, 3),  # [rows, w', 1, out]
+      window_strides=(1, 1),
+      padding=(
+        (start - above, below - stop),
+        tuple(side * channels for side in sides),
+      ),
+      rhs_dilation=(stride, stride * channels),
+      dimension_numbers=("NHWC", "HWIO", "NHWC"),
+      preferred_element_type=dtype,
+    )
+
+  def of_image(total: jax.Array, image: jax.Array) -> tuple[jax.Array, None]:
+    for first, end in itertools.pairwise(edges):
+      total += of_band(image, first, end)
+    return total, None
+
+  total, _ = jax.lax.scan(
+    of_image, jnp.zeros((1, kh, kw * channels, features), dtype), jnp.arange(b)
+  )
+  return total.reshape(kh, kw, channels, features)
+
+
+def _by_images(
+  inputs: jax.Array,
+  cotangent: jax.Array,
+  kernel_size: tuple[int, int],
+  stride: int,
+  padding: Padding,
+) -> jax.Array:
+  """Convolves the inputs with the cotangent: channels are the batch."""
+  dtype = jnp.promote_types(inputs.dtype, jnp.float32)
   b, _, w, features = cotangent.shape
   channels = inputs.shape[3]
   portioned = max(channels, features) >= _PORTIONED_CHANNELS

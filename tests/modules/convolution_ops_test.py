@@ -12,8 +12,9 @@ from slot_attention.modules import convolution_ops
 from slot_attention.modules import kernel_gradient
 
 # Kernel size, stride, rows and columns, channels in and out, padding. The last
-# two have kernel gradients by planes: an image at once, row by row. Those of
-# 129 and 30 columns take four images one by one and in twos.
+# two have kernel gradients by planes: an image at once, row by row; the three
+# before them by bands: one, two, and three of which one is of padding alone.
+# Those of 129 and 30 columns take four images one by one and in twos.
 CASES = [
   (5, 1, (9, 7), (3, 4), ((2, 2), (2, 2))),
   (5, 2, (9, 6), (3, 4), ((2, 2), (1, 2))),
@@ -26,6 +27,9 @@ CASES = [
   (3, 1, (3, 129), (32, 6), ((1, 1), (1, 1))),
   (5, 2, (5, 60), (6, 32), ((2, 2), (1, 2))),
   (5, 2, (3, 4), (5, 5), ((1, 1), (5, 4))),
+  (3, 1, (6, 65), (2, 32), ((-1, 2), (0, -1))),
+  (5, 2, (61, 131), (16, 32), ((2, 2), (1, 2))),
+  (3, 1, (40, 64), (64, 32), ((1, 40), (1, 1))),
   (3, 1, (7, 5), (64, 4), ((1, 1), (0, 2))),
   (5, 1, (37, 61), (33, 2), ((2, 2), (2, 2))),
 ]
@@ -124,15 +128,25 @@ def test_transposed_is_the_gradient_of_the_convolution(
     np.testing.assert_allclose(x, y, atol=2e-4)
 
 
-def test_planes_are_taken_from_many_to_few_channels(monkeypatch):
-  sizes = []
-  original = kernel_gradient._by_planes
+@pytest.mark.parametrize(
+  ("way", "sizes"),
+  [
+    # Columns of the inputs, channels in and out.
+    ("_by_bands", [(64, 2, 32), (131, 16, 32), (64, 64, 32)]),
+    ("_by_planes", [(5, 64, 4), (61, 33, 2)]),
+  ],
+)
+def test_bands_are_of_wide_inputs_and_planes_of_few_outputs(
+  monkeypatch, way, sizes
+):
+  taken = []
+  original = getattr(kernel_gradient, way)
 
-  def by_planes(inputs, cotangent, *args):
-    sizes.append((inputs.shape[3], cotangent.shape[3]))
+  def note(inputs, cotangent, *args):
+    taken.append((*inputs.shape[2:], cotangent.shape[3]))
     return original(inputs, cotangent, *args)
 
-  monkeypatch.setattr(kernel_gradient, "_by_planes", by_planes)
+  monkeypatch.setattr(kernel_gradient, way, note)
   for case in CASES:
     jax.eval_shape(
       functools.partial(
@@ -143,10 +157,24 @@ def test_planes_are_taken_from_many_to_few_channels(monkeypatch):
       ),
       *_arrays(case)[:3],
     )
-  assert sizes == [(64, 4), (33, 2)]
+  assert taken == sizes
 
 
-@pytest.mark.parametrize("case", CASES[-2:])
+def test_bands_stay_in_the_cache():
+  """Set prediction's second layer, of which a row of inputs has 32 KiB."""
+  kernel = (5, 5)
+  inputs = jax.ShapeDtypeStruct((2, 128, 128, 64), jnp.float32)
+  cotangent = jax.ShapeDtypeStruct((2, 64, 64, 64), jnp.float32)
+  padding = ((1, 2), (1, 2))
+  text = str(
+    jax.make_jaxpr(
+      lambda *args: kernel_gradient.compute(*args, kernel, 2, padding)
+    )(inputs, cotangent)
+  )
+  assert text.count("conv_general_dilated[") == 8
+
+
+@pytest.mark.parametrize("case", CASES[-4:])
 @pytest.mark.parametrize("transform", ["vmap", "remat", "scan", "again"])
 def test_under_transformations(case, transform):
   *arrays, stride, padding = _arrays(case, 2)
@@ -179,7 +207,7 @@ def test_under_transformations(case, transform):
   _assert_close(actual, expected, rtol=2e-5)
 
 
-@pytest.mark.parametrize("case", [CASES[-1]])
+@pytest.mark.parametrize("case", [CASES[-1], CASES[-4]])
 def test_bfloat16_is_as_near_as_the_plain_one(case):
   *arrays, stride, padding = _arrays(case, 2)
   expected = _gradients(_plain, *arrays, stride, padding)
@@ -189,8 +217,9 @@ def test_bfloat16_is_as_near_as_the_plain_one(case):
   _assert_close(actual, expected, rtol=2e-2)
 
 
-def test_devices_keep_their_images_and_reduce_once():
-  *arrays, stride, padding = _arrays(CASES[-2], 8)
+@pytest.mark.parametrize("case", CASES[-4:-1])
+def test_devices_keep_their_images_and_reduce_once(case):
+  *arrays, stride, padding = _arrays(case, 8)
   inputs, kernel, cotangent = arrays
   mesh = jax.make_mesh(
     (4,), ("data",), axis_types=(jax.sharding.AxisType.Auto,)
