@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from slot_attention.modules import kernel_gradient
+from slot_attention.modules import value_rows
 
 Sides = tuple[int, int]
 Padding = tuple[Sides, Sides]
@@ -32,7 +33,13 @@ def convolve(
   Returns:
     [b, h', w', out].
   """
-  return _convolve(inputs, kernel, stride, padding)
+  how = {"stride": stride, "padding": padding}
+  return jax.lax.platform_dependent(
+    inputs,
+    kernel,
+    cpu=functools.partial(_by_rows, **how),
+    default=functools.partial(_convolve, **how),
+  )
 
 
 def _forward(
@@ -120,13 +127,32 @@ def _convolve(
   """Computes `convolve`; its gradient is that of JAX."""
   if min(map(min, padding)) < 0:
     # Convolutions with negative padding have wrong gradients in JAX 0.10.
-    inputs, padding = kernel_gradient.pad(inputs, padding), ((0, 0), (0, 0))
+    inputs, padding = value_rows.pad(inputs, padding), ((0, 0), (0, 0))
   return jax.lax.conv_general_dilated(
     inputs,
     kernel,
     window_strides=(stride, stride),
     padding=padding,
     dimension_numbers=("NHWC", "HWIO", "NHWC"),
+  )
+
+
+def _by_rows(
+  inputs: jax.Array, kernel: jax.Array, stride: int, padding: Padding
+) -> jax.Array:
+  """Computes `convolve` over rows of values where that is faster."""
+  kh, kw, channels, features = kernel.shape
+  if not value_rows.faster(inputs.shape[2], channels, features, stride):
+    return _convolve(inputs, kernel, stride, padding)
+  if min(map(min, padding)) < 0:
+    inputs, padding = value_rows.pad(inputs, padding), ((0, 0), (0, 0))
+  rows, sides = padding
+  return value_rows.convolve(
+    value_rows.flatten(inputs),
+    kernel.reshape(kh, kw * channels, 1, features),
+    strides=(stride, stride * channels),
+    dilation=(1, 1),
+    padding=(rows, value_rows.scale(sides, channels)),
   )
 
 
@@ -197,7 +223,7 @@ def _by_phases(
     max(0, -(-length // stride) - there)
     for length, there in zip(resolution, inputs.shape[1:3], strict=True)
   )
-  inputs = kernel_gradient.pad(inputs, [(0, n) for n in missing])
+  inputs = value_rows.pad(inputs, [(0, n) for n in missing])
   # Of the ordinary convolution over spread inputs: [kh, kw, out, in].
   kernel = jnp.flip(kernel, (0, 1)).swapaxes(2, 3)
   row_phases, column_phases = (

@@ -4,25 +4,22 @@ Entry (i, j) of the kernel gets the sum over all pixels of the inputs that it
 meets there times the gradient of the result.
 """
 
-from collections.abc import Sequence
 import itertools
 
 import jax
 import jax.numpy as jnp
 
 from slot_attention.modules import shards
-
-Padding = Sequence[tuple[int, int]]
+from slot_attention.modules import value_rows
 
 # Without stride, `_by_planes` is taken from so many channels to so few, where a
 # convolution took 18 to 34 times as long (5x5 kernels from 32 or 64 to 4).
 _FEW_OUTPUTS, _MANY_INPUTS = 4, 32
 # Of one product of `_by_planes`, whose factors must stay in the cache.
 _PRODUCT_PIXELS = 1024
-# `_by_bands` is taken for inputs so wide and outputs so many: 5x5, 64 channels,
-# from 128 pixels a row to 64, it took 0.8 of the time of `_by_images`; from 32
-# pixels to 16 as long; for 16 outputs 5 times as long.
-_WIDE, _BAND_OUTPUTS = 64, 32
+# `_by_bands` is taken for inputs of `value_rows.WIDE` and as many outputs as
+# there: 5x5, 64 channels, from 128 pixels a row to 64, it took 0.8 of the time
+# of `_by_images`; from 32 pixels to 16 as long; to 16 channels 5 times as long.
 # Of a band's inputs and cotangent: of 128 pixels a row and 64 channels, bands
 # of 0.8 MB took 0.93 of the time of bands of 1.4 MB, and 0.92 of 0.4 MB.
 _BAND_BYTES = 800_000
@@ -37,7 +34,7 @@ def compute(
   cotangent: jax.Array,
   kernel_size: tuple[int, int],
   stride: int,
-  padding: Padding,
+  padding: value_rows.Padding,
 ) -> jax.Array:
   """Computes the gradient.
 
@@ -60,18 +57,12 @@ def compute(
   return jnp.sum(gradients, axis=0)
 
 
-def pad(images: jax.Array, padding: Padding) -> jax.Array:
-  """Adds zeros around [b, h, w, c], or cuts what is negative."""
-  edges = [(0, 0, 0), *((*sides, 0) for sides in padding), (0, 0, 0)]
-  return jax.lax.pad(images, jnp.zeros((), images.dtype), edges)
-
-
 def _compute(
   inputs: jax.Array,
   cotangent: jax.Array,
   kernel_size: tuple[int, int],
   stride: int,
-  padding: Padding,
+  padding: value_rows.Padding,
 ) -> jax.Array:
   """Computes the gradient for the images of one device."""
   channels, features = inputs.shape[3], cotangent.shape[3]
@@ -85,34 +76,37 @@ def _compute(
     )
   )
   if min(map(min, padding)) < 0:
-    inputs, padding = pad(inputs, padding), ((0, 0), (0, 0))
-  wide = inputs.shape[2] >= _WIDE and features >= _BAND_OUTPUTS
-  by_convolution = _by_bands if wide else _by_images
-  return by_convolution(inputs, cotangent, kernel_size, stride, padding)
+    inputs, padding = value_rows.pad(inputs, padding), ((0, 0), (0, 0))
+  width = inputs.shape[2]
+  if value_rows.faster(width, channels, features, stride):
+    # Before the loop, as in the forward pass, or XLA computes them twice.
+    inputs = value_rows.flatten(inputs)
+  elif width < value_rows.WIDE or features < value_rows.MANY_OUTPUTS:
+    return _by_images(inputs, cotangent, kernel_size, stride, padding)
+  return _by_bands(inputs, cotangent, channels, kernel_size, stride, padding)
 
 
 def _by_bands(
   inputs: jax.Array,
   cotangent: jax.Array,
+  channels: int,
   kernel_size: tuple[int, int],
   stride: int,
-  padding: Padding,
+  padding: value_rows.Padding,
 ) -> jax.Array:
   """Convolves rows of inputs with rows of the cotangent, in the cache.
 
-  A row of pixels is taken for one of values, w * in of them and one channel, so
-  that the cotangent moves over it by `in` values a pixel, and the result's row
-  is one of kw * in values. Nothing is transposed.
+  As rows of values, of which the result's are kw * in wide, so that nothing is
+  transposed. The inputs may be flat already.
   """
   kh, kw = kernel_size
-  b, height, w, channels = inputs.shape
+  b, height = inputs.shape[:2]
   _, rows, columns, features = cotangent.shape
   (top, _), sides = padding
   dtype = jnp.promote_types(inputs.dtype, jnp.float32)
-  row_values = stride * w * channels + columns * features
-  halo = (kh - stride) * w * channels
-  most = (_BAND_BYTES // inputs.dtype.itemsize - halo) // row_values
-  bands = -(-rows // max(1, most))
+  input_row, cotangent_row = inputs[0, 0].size, columns * features
+  most = _BAND_BYTES // inputs.dtype.itemsize - (kh - stride) * input_row
+  bands = -(-rows // max(1, most // (stride * input_row + cotangent_row)))
   edges = [rows * n // bands for n in range(bands + 1)]
 
   def of_band(image: jax.Array, first: int, end: int) -> jax.Array:
@@ -122,22 +116,21 @@ def _by_bands(
     if start >= stop:  # They met nothing but padding.
       return jnp.zeros((), dtype)
     some_inputs = jax.lax.dynamic_slice(
-      inputs, (image, start, 0, 0), (1, stop - start, w, channels)
+      inputs, (image, start, 0, 0), (1, stop - start, *inputs.shape[2:])
     )
     some_cotangent = jax.lax.dynamic_slice(
       cotangent, (image, first, 0, 0), (1, end - first, columns, features)
     )
-    return jax.lax.conv_general_dilated(
-      some_inputs.reshape(1, stop - start, w * channels, 1),
+    return value_rows.convolve(
+      value_rows.flatten(some_inputs),
       some_cotangent.transpose(1, 2, 0, 3),  # [rows, w', 1, out]
-      window_strides=(1, 1),
+      strides=(1, 1),
+      dilation=(stride, stride * channels),
       padding=(
         (start - above, below - stop),
-        tuple(side * channels for side in sides),
+        value_rows.scale(sides, channels),
       ),
-      rhs_dilation=(stride, stride * channels),
-      dimension_numbers=("NHWC", "HWIO", "NHWC"),
-      preferred_element_type=dtype,
+      dtype=dtype,
     )
 
   def of_image(total: jax.Array, image: jax.Array) -> tuple[jax.Array, None]:
@@ -156,7 +149,7 @@ def _by_images(
   cotangent: jax.Array,
   kernel_size: tuple[int, int],
   stride: int,
-  padding: Padding,
+  padding: value_rows.Padding,
 ) -> jax.Array:
   """Convolves the inputs with the cotangent: channels are the batch."""
   dtype = jnp.promote_types(inputs.dtype, jnp.float32)
@@ -201,7 +194,7 @@ def _by_planes(
   inputs: jax.Array,
   cotangent: jax.Array,
   kernel_size: tuple[int, int],
-  padding: Padding,
+  padding: value_rows.Padding,
 ) -> jax.Array:
   """Multiplies the inputs with all shifts of a cotangent of few channels.
 
@@ -219,7 +212,7 @@ def _by_planes(
     for size, (before, after) in zip(kernel_size, padding, strict=True)
   ]
   # Rows of a plane are contiguous, so that shifts are cheap.
-  planes = pad(cotangent, room).transpose(0, 3, 1, 2).astype(dtype)
+  planes = value_rows.pad(cotangent, room).transpose(0, 3, 1, 2).astype(dtype)
 
   def product(index: jax.Array) -> jax.Array:
     image, row = index // bands, index % bands * rows

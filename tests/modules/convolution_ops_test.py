@@ -10,6 +10,7 @@ import pytest
 
 from slot_attention.modules import convolution_ops
 from slot_attention.modules import kernel_gradient
+from slot_attention.modules import value_rows
 
 # Kernel size, stride, rows and columns, channels in and out, padding. The last
 # two have kernel gradients by planes: an image at once, row by row; the three
@@ -25,7 +26,7 @@ CASES = [
   (5, 2, (9, 10), (2, 3), ((0, 0), (0, 0))),
   (5, 2, (9, 6), (8, 9), ((2, 2), (1, 2))),
   (3, 1, (3, 129), (32, 6), ((1, 1), (1, 1))),
-  (5, 2, (5, 60), (6, 32), ((2, 2), (1, 2))),
+  (5, 2, (5, 60), (8, 32), ((2, 2), (1, 2))),
   (5, 2, (3, 4), (5, 5), ((1, 1), (5, 4))),
   (3, 1, (6, 65), (2, 32), ((-1, 2), (0, -1))),
   (5, 2, (61, 131), (16, 32), ((2, 2), (1, 2))),
@@ -128,36 +129,42 @@ def test_transposed_is_the_gradient_of_the_convolution(
     np.testing.assert_allclose(x, y, atol=2e-4)
 
 
+def _forward(convolve, inputs, kernel, cotangent, stride, padding):
+  del cotangent
+  return convolve(inputs, kernel, stride, padding)
+
+
 @pytest.mark.parametrize(
-  ("way", "sizes"),
+  ("module", "way", "function", "cases"),
   [
-    # Columns of the inputs, channels in and out.
-    ("_by_bands", [(64, 2, 32), (131, 16, 32), (64, 64, 32)]),
-    ("_by_planes", [(5, 64, 4), (61, 33, 2)]),
+    (kernel_gradient, "_by_bands", _gradients.__wrapped__, CASES[-5:-2]),
+    (kernel_gradient, "_by_planes", _gradients.__wrapped__, CASES[-2:]),
+    # With a stride, or of few inputs.
+    (value_rows, "convolve", _forward, CASES[-5:-3]),
   ],
 )
-def test_bands_are_of_wide_inputs_and_planes_of_few_outputs(
-  monkeypatch, way, sizes
+def test_ways_are_taken_where_they_are_fast(
+  monkeypatch, module, way, function, cases
 ):
+  original = getattr(module, way)
   taken = []
-  original = getattr(kernel_gradient, way)
-
-  def note(inputs, cotangent, *args):
-    taken.append((*inputs.shape[2:], cotangent.shape[3]))
-    return original(inputs, cotangent, *args)
-
-  monkeypatch.setattr(kernel_gradient, way, note)
   for case in CASES:
+    inputs, kernel, cotangent, stride, padding = _arrays(case)
+
+    def note(*args, case=case, **kwargs):
+      taken.append(case)
+      return original(*args, **kwargs)
+
+    monkeypatch.setattr(module, way, note)
     jax.eval_shape(
       functools.partial(
-        _gradients.__wrapped__,
-        convolution_ops.convolve,
-        stride=case[1],
-        padding=case[4],
+        function, convolution_ops.convolve, stride=stride, padding=padding
       ),
-      *_arrays(case)[:3],
+      inputs,
+      kernel,
+      cotangent,
     )
-  assert taken == sizes
+  assert taken == list(cases)
 
 
 def test_bands_stay_in_the_cache():
