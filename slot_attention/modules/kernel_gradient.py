@@ -5,6 +5,7 @@ meets there times the gradient of the result.
 """
 
 import itertools
+import math
 
 import jax
 import jax.numpy as jnp
@@ -104,9 +105,10 @@ def _by_bands(
   _, rows, columns, features = cotangent.shape
   (top, _), sides = padding
   dtype = jnp.promote_types(inputs.dtype, jnp.float32)
-  input_row, cotangent_row = inputs[0, 0].size, columns * features
+  input_row = math.prod(inputs.shape[2:])
   most = _BAND_BYTES // inputs.dtype.itemsize - (kh - stride) * input_row
-  bands = -(-rows // max(1, most // (stride * input_row + cotangent_row)))
+  row = stride * input_row + columns * features
+  bands = -(-rows // max(1, most // row))
   edges = [rows * n // bands for n in range(bands + 1)]
 
   def of_band(image: jax.Array, first: int, end: int) -> jax.Array:
