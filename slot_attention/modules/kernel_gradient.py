@@ -24,6 +24,7 @@ _PRODUCT_PIXELS = 1024
 # Of a band's inputs and cotangent: of 128 pixels a row and 64 channels, bands
 # of 0.8 MB took 0.93 of the time of bands of 1.4 MB, and 0.92 of 0.4 MB.
 _BAND_BYTES = 800_000
+_MOST_BANDS = 8  # Each is an operation of its own to compile.
 # Of a row of all images that `_by_images` convolves at once: of 8 pixels a row,
 # in sevens 2.2 ms, one by one 3.5. With 16 channels all at once are fastest.
 _ROW_PIXELS = 64
@@ -108,7 +109,7 @@ def _by_bands(
   input_row = math.prod(inputs.shape[2:])
   most = _BAND_BYTES // inputs.dtype.itemsize - (kh - stride) * input_row
   row = stride * input_row + columns * features
-  bands = -(-rows // max(1, most // row))
+  bands = min(_MOST_BANDS, -(-rows // max(1, most // row)))
   edges = [rows * n // bands for n in range(bands + 1)]
 
   def of_band(image: jax.Array, first: int, end: int) -> jax.Array:
