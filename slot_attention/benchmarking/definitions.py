@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 from flax import linen as nn
+from flax import struct
 import jax
 import jax.numpy as jnp
 
@@ -18,6 +19,8 @@ from slot_attention.benchmarking import work as work_lib
 from slot_attention.modules import convolution_ops
 from slot_attention.modules import convolutions
 from slot_attention.modules import feature_decoder
+from slot_attention.modules import iteration
+from slot_attention.modules import projection
 from slot_attention.tasks import base
 
 
@@ -126,9 +129,30 @@ def _feature_decoder(
   return mixed.astype(jnp.float32), masks.astype(jnp.float32)
 
 
+class _Projected(struct.PyTreeNode):
+  """`projection.Projected`, of inputs [b, n, d] that were projected."""
+
+  values: jax.Array
+
+  def dot(self, queries: jax.Array) -> jax.Array:
+    return jnp.einsum("bkd,bnd->bkn", queries, self.values)
+
+  def weigh(self, weights: jax.Array) -> jax.Array:
+    return iteration.weigh(weights, self.values)
+
+
+def _projection(
+  module: projection.Projection, params: Any, inputs: jax.Array
+) -> _Projected:
+  """[b, n, c] -> [b, n, d]: every input is projected."""
+  kernel = params["kernel"].astype(module.dtype)
+  return _Projected(inputs.astype(module.dtype) @ kernel)
+
+
 # A module that takes a shortcut on all platforms is a line here; `flops` passes
 # over those of one platform.
 DEFINITIONS = {
   convolutions.BroadcastConvTranspose: _broadcast_conv_transpose,
   feature_decoder.FeatureDecoder: _feature_decoder,
+  projection.Projection: _projection,
 }

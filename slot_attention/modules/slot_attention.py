@@ -12,6 +12,7 @@ import jax.numpy as jnp
 from slot_attention.modules import gru
 from slot_attention.modules import iteration
 from slot_attention.modules import mlp
+from slot_attention.modules import projection
 from slot_attention.modules import update_normalization
 
 
@@ -107,19 +108,20 @@ class SlotAttention(nn.Module):
     Raises:
       ValueError: fewer than one iteration is asked for.
     """
-    # k and v do not depend on the slots: once per call (lines 1 and 5).
     if self.ablations.use_layer_norm:
       inputs = mlp.layer_norm("norm_inputs", self.layer_norm_epsilon)(inputs)
-    project = functools.partial(mlp.matrix, self.slot_size, self.dtype)
-    keys = project("project_k")(inputs)  # [b, n, d]
-    values = project("project_v")(inputs)  # [b, n, d]
+    # k and v do not depend on the slots: once per call (lines 1 and 5).
+    project = functools.partial(
+      projection.Projection, self.slot_size, self.dtype
+    )
+    keys = project(name="project_k")(inputs)  # Stands for [b, n, d].
+    values = project(name="project_v")(inputs)
     step_class = (
       nn.remat(_Iteration, static_argnums=(5,)) if self.remat else _Iteration
     )
     normalization = update_normalization.NORMALIZATIONS[self.normalization](
       self.epsilon,
       self.num_train_slots,
-      self.dtype,
       self.ablations.epsilon_placement,
       name="normalization",
     )
@@ -162,8 +164,8 @@ class _Iteration(nn.Module):
   def __call__(
     self,
     slots: jax.Array,
-    keys: jax.Array,
-    values: jax.Array,
+    keys: projection.Projected,
+    values: projection.Projected,
     statistics: update_normalization.Statistics | None,
     train: bool,
   ) -> tuple[jax.Array, jax.Array, update_normalization.Statistics | None]:
@@ -174,13 +176,11 @@ class _Iteration(nn.Module):
       self._layer_norm("norm_slots", slots)
     )
     queries = queries / (ablations.temperature or self.slot_size**0.5)
-    logits = jnp.einsum(
-      "bkd,bnd->bkn", queries, keys, preferred_element_type=jnp.float32
-    )
+    logits = keys.dot(queries)
     axis = {"slots": 1, "inputs": 2}[ablations.softmax_axis]
     attention = nn.softmax(logits, axis=axis)
     updates, statistics = self.normalization(
-      attention, values, statistics, train
+      attention, values.weigh, statistics, train
     )
     slots = updates
     if ablations.use_gru:

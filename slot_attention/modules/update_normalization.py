@@ -10,13 +10,13 @@ from flax import linen as nn
 import jax
 import jax.numpy as jnp
 
-from slot_attention.modules import iteration
-
 # Of paper C's code; the paper does not state them.
 _VARIANCE_EPSILON = 1e-5
 _MOMENTUM = 0.9
 
 Statistics = tuple[jax.Array, jax.Array]
+# Weights [b, k, n] -> sum_n w v, [b, k, d] float32.
+Weigh = Callable[[jax.Array], jax.Array]
 
 
 class UpdateNormalization(nn.Module):
@@ -26,19 +26,17 @@ class UpdateNormalization(nn.Module):
     epsilon: added to every attention value before it is renormalised, where it
       is renormalised.
     num_train_slots: k in training.
-    dtype: type of the product with the values; all else is float32.
     epsilon_placement: "attention", or "savi": added to the sum over the inputs.
   """
 
   epsilon: float = 1e-8
   num_train_slots: int = 1
-  dtype: jnp.dtype = jnp.float32
   epsilon_placement: str = "attention"
 
   def __call__(
     self,
     attention: jax.Array,
-    values: jax.Array,
+    weigh: Weigh,
     statistics: Statistics | None = None,
     train: bool = False,
   ) -> tuple[jax.Array, Statistics | None]:
@@ -46,7 +44,7 @@ class UpdateNormalization(nn.Module):
 
     Args:
       attention: [b, k, n] float32, sums to one over k.
-      values: [b, n, d].
+      weigh: gives the sum over the inputs of weights times values.
       statistics: what the first iteration returned; None in the first.
       train: whether running statistics are updated.
 
@@ -54,10 +52,6 @@ class UpdateNormalization(nn.Module):
       [b, k, d] float32 and the statistics, None where there are none.
     """
     raise NotImplementedError
-
-  def weigh(self, weights: jax.Array, values: jax.Array) -> jax.Array:
-    """Returns sum_n weights [b, k, n] values [b, n, d], [b, k, d] float32."""
-    return iteration.weigh(weights, values, self.dtype)
 
 
 class WeightedMean(UpdateNormalization):
@@ -67,14 +61,14 @@ class WeightedMean(UpdateNormalization):
   the plain mean of the values. With SAVi's placement it gets nothing.
   """
 
-  def __call__(self, attention, values, statistics=None, train=False):
+  def __call__(self, attention, weigh, statistics=None, train=False):
     """See `UpdateNormalization`."""
     del statistics, train
     in_sum = self.epsilon_placement == "savi"
     weights = attention if in_sum else attention + self.epsilon
     total = jnp.sum(weights, axis=-1, keepdims=True)
     weights = weights / (total + self.epsilon if in_sum else total)
-    return self.weigh(weights, values), None
+    return weigh(weights), None
 
 
 class ScaledMean(WeightedMean):
@@ -83,51 +77,51 @@ class ScaledMean(WeightedMean):
   In paper C's code only.
   """
 
-  def __call__(self, attention, values, statistics=None, train=False):
+  def __call__(self, attention, weigh, statistics=None, train=False):
     """See `UpdateNormalization`."""
-    updates, _ = super().__call__(attention, values, statistics, train)
+    updates, _ = super().__call__(attention, weigh, statistics, train)
     return updates * (self.num_train_slots / attention.shape[1]), None
 
 
 class WeightedSum(UpdateNormalization):
   """Sum over the inputs divided by their number (paper C, C = N)."""
 
-  def __call__(self, attention, values, statistics=None, train=False):
+  def __call__(self, attention, weigh, statistics=None, train=False):
     """See `UpdateNormalization`."""
     del statistics, train
-    return self.weigh(attention / attention.shape[-1], values), None
+    return weigh(attention / attention.shape[-1]), None
 
 
 class Unnormalized(UpdateNormalization):
   """Plain sum over the inputs (paper C, appendix J, C = 1)."""
 
-  def __call__(self, attention, values, statistics=None, train=False):
+  def __call__(self, attention, weigh, statistics=None, train=False):
     """See `UpdateNormalization`."""
     del statistics, train
-    return self.weigh(attention, values), None
+    return weigh(attention), None
 
 
 class LayerNormalization(UpdateNormalization):
   """LayerNorm of each slot's sum."""
 
   @nn.compact
-  def __call__(self, attention, values, statistics=None, train=False):
+  def __call__(self, attention, weigh, statistics=None, train=False):
     """See `UpdateNormalization`."""
     del statistics, train
     norm = nn.LayerNorm(
       epsilon=_VARIANCE_EPSILON, dtype=jnp.float32, name="layer_norm"
     )
-    return norm(self.weigh(attention, values)), None
+    return norm(weigh(attention)), None
 
 
 class KDLayerNormalization(UpdateNormalization):
   """LayerNorm of each image's sums over slots and features (appendix J)."""
 
   @nn.compact
-  def __call__(self, attention, values, statistics=None, train=False):
+  def __call__(self, attention, weigh, statistics=None, train=False):
     """See `UpdateNormalization`."""
     del statistics, train
-    updates = self.weigh(attention, values)
+    updates = weigh(attention)
     mean = jnp.mean(updates, axis=(1, 2), keepdims=True)
     variance = jnp.var(updates, axis=(1, 2), keepdims=True)
     return _affine(self, _standardize(updates, mean, variance)), None
@@ -143,9 +137,9 @@ class BatchNormalization(UpdateNormalization):
   """
 
   @nn.compact
-  def __call__(self, attention, values, statistics=None, train=False):
+  def __call__(self, attention, weigh, statistics=None, train=False):
     """See `UpdateNormalization`."""
-    updates = self.weigh(attention, values)
+    updates = weigh(attention)
     mean = self.variable("batch_stats", "mean", jnp.zeros, ())
     variance = self.variable("batch_stats", "variance", jnp.ones, ())
     if not train:

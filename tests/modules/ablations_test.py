@@ -93,10 +93,8 @@ def test_epsilon_decides_what_a_slot_gets_that_wins_nothing(
 ):
   values = jnp.array([1.0, 2.0, 3.0]).reshape(1, 3, 1)
   attention = jnp.stack([jnp.ones(3), jnp.zeros(3)])[None]  # [1, 2, 3]
-  normalization = update_normalization.WeightedMean(
-    1e-8, 2, jnp.float32, placement
-  )
-  updates, _ = normalization.apply({}, attention, values)
+  normalization = update_normalization.WeightedMean(1e-8, 2, placement)
+  updates, _ = normalization.apply({}, attention, lambda w: w @ values)
   np.testing.assert_allclose(updates[0, 0, 0], 2.0, rtol=1e-5)
   np.testing.assert_allclose(updates[0, 1, 0], expected, atol=1e-5)
 
