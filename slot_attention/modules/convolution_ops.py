@@ -125,9 +125,8 @@ def _convolve(
   inputs: jax.Array, kernel: jax.Array, stride: int, padding: Padding
 ) -> jax.Array:
   """Computes `convolve`; its gradient is that of JAX."""
-  if min(map(min, padding)) < 0:
-    # Convolutions with negative padding have wrong gradients in JAX 0.10.
-    inputs, padding = value_rows.pad(inputs, padding), ((0, 0), (0, 0))
+  # Convolutions with negative padding have wrong gradients in JAX 0.10.
+  inputs, padding = value_rows.cut(inputs, padding)
   return jax.lax.conv_general_dilated(
     inputs,
     kernel,
@@ -144,15 +143,14 @@ def _by_rows(
   kh, kw, channels, features = kernel.shape
   if not value_rows.faster(inputs.shape[2], channels, features, stride):
     return _convolve(inputs, kernel, stride, padding)
-  if min(map(min, padding)) < 0:
-    inputs, padding = value_rows.pad(inputs, padding), ((0, 0), (0, 0))
-  rows, sides = padding
+  inputs, padding = value_rows.cut(inputs, padding)
   return value_rows.convolve(
-    value_rows.flatten(inputs),
+    inputs,
     kernel.reshape(kh, kw * channels, 1, features),
+    channels,
     strides=(stride, stride * channels),
     dilation=(1, 1),
-    padding=(rows, value_rows.scale(sides, channels)),
+    padding=padding,
   )
 
 

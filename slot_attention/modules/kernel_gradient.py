@@ -77,8 +77,7 @@ def _compute(
       kernel_size, inputs.shape[1:3], cotangent.shape[1:3], padding, strict=True
     )
   )
-  if min(map(min, padding)) < 0:
-    inputs, padding = value_rows.pad(inputs, padding), ((0, 0), (0, 0))
+  inputs, padding = value_rows.cut(inputs, padding)
   width = inputs.shape[2]
   if value_rows.faster(width, channels, features, stride):
     # Before the loop, as in the forward pass, or XLA computes them twice.
@@ -125,14 +124,12 @@ def _by_bands(
       cotangent, (image, first, 0, 0), (1, end - first, columns, features)
     )
     return value_rows.convolve(
-      value_rows.flatten(some_inputs),
+      some_inputs,
       some_cotangent.transpose(1, 2, 0, 3),  # [rows, w', 1, out]
+      channels,
       strides=(1, 1),
       dilation=(stride, stride * channels),
-      padding=(
-        (start - above, below - stop),
-        value_rows.scale(sides, channels),
-      ),
+      padding=((start - above, below - stop), sides),
       dtype=dtype,
     )
 

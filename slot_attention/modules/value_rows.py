@@ -34,38 +34,43 @@ def pad(images: jax.Array, padding: Padding) -> jax.Array:
   return jax.lax.pad(images, jnp.zeros((), images.dtype), edges)
 
 
+def cut(images: jax.Array, padding: Padding) -> tuple[jax.Array, Padding]:
+  """Pads at once where the padding cuts; returns what is left to be padded."""
+  if min(map(min, padding)) < 0:
+    return pad(images, padding), ((0, 0), (0, 0))
+  return images, padding
+
+
 def convolve(
-  values: jax.Array,
+  images: jax.Array,
   kernel: jax.Array,
+  channels: int,
   strides: tuple[int, int],
   dilation: tuple[int, int],
   padding: Padding,
   dtype: jnp.dtype | None = None,
 ) -> jax.Array:
-  """Convolves; everything counts rows, and values instead of pixels.
+  """Convolves rows of values.
 
   Args:
-    values: [b, h, n, 1], of `flatten`.
-    kernel: [kh, kn, 1, out].
-    strides: of the window.
-    dilation: of the kernel.
-    padding: of the values with zeros.
-    dtype: of sums and result; None for that of the values.
+    images: [b, h, w, c], flat or not.
+    kernel: [kh, n, 1, out], n values wide.
+    channels: c.
+    strides: of the window, in rows and values.
+    dilation: of the kernel, in rows and values.
+    padding: of the images with zeros, in rows and pixels.
+    dtype: of sums and result; None for that of the images.
 
   Returns:
     [b, h', n', out].
   """
+  rows, (left, right) = padding
   return jax.lax.conv_general_dilated(
-    values,
+    flatten(images),
     kernel,
     window_strides=strides,
-    padding=padding,
+    padding=(rows, (left * channels, right * channels)),
     rhs_dilation=dilation,
     dimension_numbers=("NHWC", "HWIO", "NHWC"),
     preferred_element_type=dtype,
   )
-
-
-def scale(sides: tuple[int, int], channels: int) -> tuple[int, int]:
-  """Turns padding of so many pixels into that of values."""
-  return sides[0] * channels, sides[1] * channels
