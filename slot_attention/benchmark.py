@@ -68,10 +68,13 @@ def measure(
     measured = _measure_parts(setup, what)
     timed = [measured[name] for name in (TRAIN_STEP, EVAL_STEP) if name in what]
     if timed:
-      rates = machine.measure_rates(mesh, config.model.dtype)
-      result["machine"] |= rates
+      copy_rate = machine.copy_rate(mesh)
+      result["machine"] |= {
+        "matrix_rate": setup.yardstick.rate,
+        "copy_rate": copy_rate,
+      }
       for step in timed:
-        step |= report.compare(step, **rates)
+        step |= report.compare(step, copy_rate)
   return result | measured
 
 

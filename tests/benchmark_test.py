@@ -70,6 +70,8 @@ def test_everything_is_measured(result):
     seconds = step["seconds"]["median"]
     assert step["images_per_second"] == pytest.approx(2 / seconds)
     assert step["flops_per_second"] == pytest.approx(step["flops"] / seconds)
+    share = step["flops_per_second"] / step["matrix_rate"]
+    assert 0.2 < step["share_of_matrix_rate"] / share < 5
     assert step["over_floor"] == pytest.approx(seconds / step["floor_seconds"])
     assert step["memory"]["total"] > step["memory"]["temporary"] > 0
     assert step["memory_used"]["process_peak"] > step["memory"]["total"]

@@ -40,12 +40,24 @@ def describe(mesh: jax.sharding.Mesh) -> dict[str, Any]:
   }
 
 
-def measure_rates(mesh: jax.sharding.Mesh, dtype: str) -> dict[str, Any]:
-  """Returns `matrix_rate` and `copy_rate`, measured now."""
-  return {
-    "matrix_rate": matrix_rate(mesh, dtype),
-    "copy_rate": copy_rate(mesh),
-  }
+class Yardstick:
+  """A product of matrices of the size that the machine is best at.
+
+  Attributes:
+    rate: `matrix_rate`, by which the size was chosen.
+    flops: of one product, over all devices.
+    multiply: dispatches one.
+  """
+
+  def __init__(self, mesh: jax.sharding.Mesh, dtype: str):
+    """Measures `matrix_rate` on the devices of the mesh."""
+    self.rate = matrix_rate(mesh, dtype)
+    self.flops = _product_flops(mesh, self.rate["size"])
+    self.multiply = _multiplications(mesh, dtype, self.rate["size"])
+
+  def fill(self, seconds: float) -> int:
+    """Returns how many products take about so long, at least one."""
+    return max(1, round(seconds * self.rate["flops_per_second"] / self.flops))
 
 
 def matrix_rate(mesh: jax.sharding.Mesh, dtype: str) -> dict[str, Any]:
@@ -65,7 +77,7 @@ def matrix_rate(mesh: jax.sharding.Mesh, dtype: str) -> dict[str, Any]:
     call = _multiplications(mesh, dtype, size)
     seconds = measure.in_groups(call, _GROUPS, _GROUP_SIZE)
     median = float(np.median(seconds))
-    rate = 2.0 * size**3 * mesh.size / median
+    rate = _product_flops(mesh, size) / median
     if rate > best["flops_per_second"]:
       best = {"flops_per_second": rate, "size": size, "dtype": dtype}
     if median > _LONG_SECONDS:
@@ -109,6 +121,10 @@ def used_memory(mesh: jax.sharding.Mesh) -> dict[str, int | None]:
   peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
   unit = 1 if sys.platform == "darwin" else 1024
   return {"device_peak": max(peaks, default=None), "process_peak": peak * unit}
+
+
+def _product_flops(mesh: jax.sharding.Mesh, size: int) -> float:
+  return 2.0 * size**3 * mesh.size
 
 
 def _multiplications(

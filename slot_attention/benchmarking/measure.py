@@ -29,13 +29,34 @@ def in_groups(
   Returns:
     Seconds per call of each group.
   """
-  for _ in range(warmup):
-    jax.block_until_ready(call())
-  seconds = []
+  (seconds,) = alternately([(call, size)], count, warmup)
+  return seconds
+
+
+def alternately(
+  calls: Sequence[tuple[Call, int]], count: int, warmup: int = 1
+) -> list[list[float]]:
+  """Times groups of several calls in turn, so that they can be compared.
+
+  A shared machine's speed changes within seconds, but for all of them.
+
+  Args:
+    calls: each with the size of its groups, see `in_groups`.
+    count: groups of each.
+    warmup: of each.
+
+  Returns:
+    For each, seconds per call of each group.
+  """
+  for call, _ in calls:
+    for _ in range(warmup):
+      jax.block_until_ready(call())
+  seconds: list[list[float]] = [[] for _ in calls]
   for _ in range(count):
-    start = time.monotonic()
-    _wait([call() for _ in range(size)])
-    seconds.append((time.monotonic() - start) / size)
+    for times, (call, size) in zip(seconds, calls, strict=True):
+      start = time.monotonic()
+      _wait([call() for _ in range(size)])
+      times.append((time.monotonic() - start) / size)
   return seconds
 
 

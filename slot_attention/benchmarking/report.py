@@ -8,31 +8,28 @@ _GIB = 2**30
 _UNKNOWN = "-"
 
 
-def compare(
-  result: Mapping[str, Any], matrix_rate: Mapping[str, Any], copy_rate: float
-) -> dict[str, Any]:
+def compare(result: Mapping[str, Any], copy_rate: float) -> dict[str, Any]:
   """Sets a step against what the machine can do.
 
   Args:
     result: of `steps.measure_train_step` or `measure_eval_step`.
-    matrix_rate: of `machine.matrix_rate`.
     copy_rate: of `machine.copy_rate`.
 
   Returns:
-    `flops_per_second`, `share_of_matrix_rate`, `floor_seconds`, in which the
+    `images_per_second`; `flops_per_second`; `floor_seconds`, in which the
     machine could do the definition's products or move their operands and
     results, whichever takes longer; `floor_by`, which of both; `over_floor`,
     the measured time divided by the floor.
   """
   seconds = result["seconds"]["median"]
   floors = {
-    "products": result["flops"] / matrix_rate["flops_per_second"],
+    "products": result["share_of_matrix_rate"] * seconds,
     "copies": result["num_bytes"] / copy_rate,
   }
   largest = max(floors, key=floors.get)
   return {
+    "images_per_second": result["batch_size"] / seconds,
     "flops_per_second": result["flops"] / seconds,
-    "share_of_matrix_rate": floors["products"] / seconds,
     "floor_seconds": floors[largest],
     "floor_by": largest,
     "over_floor": seconds / floors[largest],
@@ -184,6 +181,7 @@ def _describe_step(step: Mapping[str, Any]) -> dict[str, str]:
     "GFLOP per image": f"{step['flops'] / size / 1e9:.4g}",
     "GFLOP per image, XLA's count": f"{step['xla_flops'] / size / 1e9:.4g}",
     "TFLOP/s": f"{step['flops_per_second'] / 1e12:.4g}",
+    "TFLOP/s of matrices between": f"{step['matrix_rate'] / 1e12:.4g}",
     "share of matrix rate": f"{step['share_of_matrix_rate']:.1%}",
     "time / floor": f"{step['over_floor']:.3g} ({step['floor_by']})",
     "compiled in": f"{step['compile_seconds']:.1f} s",

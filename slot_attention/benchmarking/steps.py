@@ -5,8 +5,10 @@ same way, with the state donated.
 """
 
 from collections.abc import Callable, Iterator, Sequence
+import dataclasses
+import functools
 import time
-from typing import Any, NamedTuple
+from typing import Any
 
 from absl import logging
 import jax
@@ -28,9 +30,13 @@ Result = dict[str, Any]
 
 # The first batches fill buffers, the first steps allocate.
 _WARMUP = 3
+# Of steps that are in flight together; products between them take a part of
+# their time.
+_MOST_GROUPS, _PRODUCTS_TIME = 6, 0.2
 
 
-class Setup(NamedTuple):
+@dataclasses.dataclass(frozen=True)
+class Setup:
   """What is measured.
 
   Attributes:
@@ -44,6 +50,11 @@ class Setup(NamedTuple):
   mesh: jax.sharding.Mesh
   task: base.Task
   num_steps: int
+
+  @functools.cached_property
+  def yardstick(self) -> machine.Yardstick:
+    """What the machine multiplies best, in the model's precision."""
+    return machine.Yardstick(self.mesh, self.config.model.dtype)
 
 
 def create_setup(
@@ -131,7 +142,7 @@ def measure_train_step(
   logging.info("Timing %d training steps.", 2 * setup.num_steps)
   return (
     {"batch_size": setup.config.train.batch_size}
-    | _times(setup, lambda: trainer.step(batch), setup.config.train.batch_size)
+    | _times(setup, lambda: trainer.step(batch), trainer.work)
     | _program(setup, [trainer.program], trainer.work)
     | trainer.seconds
   )
@@ -168,7 +179,7 @@ def measure_eval_step(setup: Setup, variables: dict[str, Any]) -> Result:
   work = definitions.eval_step_work(setup.task, variables, batch)
   return (
     {"batch_size": size}
-    | _times(setup, run, size)
+    | _times(setup, run, work)
     | _program(setup, programs, work)
     | seconds
   )
@@ -224,28 +235,39 @@ def measure_together(
   return (time.monotonic() - start) / setup.num_steps
 
 
-def _times(setup: Setup, call: measure.Call, num_images: int) -> Result:
-  """Times a step in both ways.
+def _times(setup: Setup, call: measure.Call, work: work_lib.Work) -> Result:
+  """Times a step in both ways, and the machine between groups of steps.
 
   Args:
     setup: what is measured.
     call: dispatches a step.
-    num_images: of a step.
+    work: of a step, by the model's definition.
 
   Returns:
     `seconds` per step where several are in flight, as in training;
-    `seconds_one_by_one` where each is waited for; `images_per_second` by the
-    first one's median.
+    `seconds_one_by_one` where each is waited for; `memory_used` by the process
+    so far, before matrices were multiplied; `matrix_rate`, the median between
+    the groups in flight; `share_of_matrix_rate`, the median over the groups,
+    each by the rate right after it.
   """
   count = setup.num_steps
   one_by_one = measure.each(call, count, _WARMUP)
-  size = min(train_step_lib.STEPS_IN_FLIGHT, max(1, count // 4))
-  in_flight = measure.in_groups(call, count // size, size, warmup=0)
-  seconds = measure.summarize(in_flight)
+  used = machine.used_memory(setup.mesh)
+  yardstick = setup.yardstick
+  size = min(train_step_lib.STEPS_IN_FLIGHT, -(-count // _MOST_GROUPS))
+  group_seconds = size * float(np.median(one_by_one))
+  products = yardstick.fill(_PRODUCTS_TIME * group_seconds)
+  in_flight, between = measure.alternately(
+    [(call, size), (yardstick.multiply, products)], count // size
+  )
+  rates = yardstick.flops / np.asarray(between)
+  shares = work.flops / np.asarray(in_flight) / rates
   return {
-    "seconds": seconds,
+    "seconds": measure.summarize(in_flight),
     "seconds_one_by_one": measure.summarize(one_by_one),
-    "images_per_second": num_images / seconds["median"],
+    "memory_used": used,
+    "matrix_rate": float(np.median(rates)),
+    "share_of_matrix_rate": float(np.median(shares)),
   }
 
 
@@ -261,8 +283,7 @@ def _program(
 
   Returns:
     `flops` and `num_bytes` of the definition and `xla_flops`, of all devices;
-    `memory` as planned, of the program that needs most, and `memory_used` by
-    the process so far.
+    `memory` as planned, of the program that needs most.
   """
   plans = [train_step_lib.memory_bytes(program) for program in programs]
   xla = sum(train_step_lib.xla_flops(program) for program in programs)
@@ -272,5 +293,4 @@ def _program(
     "num_bytes": work.num_bytes,
     "xla_flops": xla * setup.mesh.size,
     "memory": max(known, key=lambda plan: plan["total"], default=None),
-    "memory_used": machine.used_memory(setup.mesh),
   }

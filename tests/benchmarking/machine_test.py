@@ -38,6 +38,17 @@ def test_matrix_rate_is_the_best_size_of_all_devices(mesh, monkeypatch):
   assert asked == [8, 16, 32]  # What takes long is the last one.
 
 
+def test_yardstick_is_the_product_of_the_best_size(mesh, monkeypatch):
+  rate = {"flops_per_second": 4e6, "size": 16, "dtype": "float32"}
+  monkeypatch.setattr(machine, "matrix_rate", lambda *_: rate)
+  yardstick = machine.Yardstick(mesh, "float32")
+  assert yardstick.rate == rate
+  assert yardstick.flops == 4 * 2 * 16**3
+  assert yardstick.multiply().shape == (4 * 16, 16)
+  # A product takes 8.192 ms at that rate.
+  assert [yardstick.fill(seconds) for seconds in (0, 0.01, 0.04)] == [1, 1, 5]
+
+
 def test_products_stay_as_large_as_they_are(mesh):
   call = machine._multiplications(mesh, "float32", 64)
   for _ in range(20):

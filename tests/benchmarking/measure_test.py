@@ -26,6 +26,26 @@ def test_groups_are_waited_for_and_warmup_is_not_counted():
   assert len(calls) == 14 + 1 + 5
 
 
+def test_calls_take_turns():
+  calls = []
+
+  def call_of(name, seconds):
+    def call():
+      calls.append(name)
+      time.sleep(seconds)
+      return jnp.zeros([])
+
+    return call
+
+  slow, fast = measure.alternately(
+    [(call_of("a", 0.02), 2), (call_of("b", 0.0), 1)], 3
+  )
+  assert "".join(calls) == "ab" + 3 * "aab"
+  assert len(slow) == len(fast) == 3
+  assert all(0.02 <= value < 0.06 for value in slow)
+  assert all(value < 0.02 for value in fast)
+
+
 def test_results_whose_memory_is_taken_need_no_waiting():
   add = jax.jit(lambda x: x + 1, donate_argnums=0)
   value = jnp.zeros(4)
