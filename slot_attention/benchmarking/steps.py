@@ -246,9 +246,9 @@ def _times(setup: Setup, call: measure.Call, work: work_lib.Work) -> Result:
   Returns:
     `seconds` per step where several are in flight, as in training;
     `seconds_one_by_one` where each is waited for; `memory_used` by the process
-    so far, before matrices were multiplied; `matrix_rate`, the median between
-    the groups in flight; `share_of_matrix_rate`, the median over the groups,
-    each by the rate right after it.
+    so far, the first time before any matrices were multiplied; `matrix_rate` in
+    FLOP/s, the median between the groups in flight; `share_of_matrix_rate`, the
+    median over the groups, each by the rate right after it.
   """
   count = setup.num_steps
   one_by_one = measure.each(call, count, _WARMUP)
