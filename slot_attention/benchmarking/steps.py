@@ -30,9 +30,9 @@ Result = dict[str, Any]
 
 # The first batches fill buffers, the first steps allocate.
 _WARMUP = 3
-# Of steps that are in flight together; products between them take a part of
-# their time.
-_MOST_GROUPS, _PRODUCTS_TIME = 6, 0.2
+# Groups of steps in flight, more where these would be larger than in training;
+# products between them take a part of their time.
+_GROUPS, _PRODUCTS_TIME = 6, 0.2
 
 
 @dataclasses.dataclass(frozen=True)
@@ -254,7 +254,7 @@ def _times(setup: Setup, call: measure.Call, work: work_lib.Work) -> Result:
   one_by_one = measure.each(call, count, _WARMUP)
   used = machine.used_memory(setup.mesh)
   yardstick = setup.yardstick
-  size = min(train_step_lib.STEPS_IN_FLIGHT, -(-count // _MOST_GROUPS))
+  size = min(train_step_lib.STEPS_IN_FLIGHT, -(-count // _GROUPS))
   group_seconds = size * float(np.median(one_by_one))
   products = yardstick.fill(_PRODUCTS_TIME * group_seconds)
   in_flight, between = measure.alternately(
