@@ -12,6 +12,7 @@ import jax.numpy as jnp
 
 from slot_attention.modules import shards
 from slot_attention.modules import value_rows
+from slot_attention.modules import winograd
 
 # Without stride, `_by_planes` is taken from so many channels to so few, where a
 # convolution took 18 to 34 times as long (5x5 kernels from 32 or 64 to 4).
@@ -78,6 +79,15 @@ def _compute(
     )
   )
   inputs, padding = value_rows.cut(inputs, padding)
+  if winograd.faster(
+    jnp.promote_types(inputs.dtype, cotangent.dtype),
+    (*kernel_size, channels, features),
+    stride,
+    cotangent.shape[1],
+  ):
+    return winograd.kernel_gradient(
+      inputs, cotangent, kernel_size, stride, padding
+    )
   width = inputs.shape[2]
   if value_rows.faster(width, channels, features, stride):
     # Before the loop, as in the forward pass, or XLA computes them twice.
@@ -156,7 +166,7 @@ def _by_images(
   b, _, w, features = cotangent.shape
   channels = inputs.shape[3]
   portioned = max(channels, features) >= _PORTIONED_CHANNELS
-  images = _portion(b, _ROW_PIXELS // w) if portioned else b
+  images = shards.portion(b, _ROW_PIXELS // w) if portioned else b
 
   def of_some(total: jax.Array, first: jax.Array) -> tuple[jax.Array, None]:
     # Not arrays to scan over: reshaped in portions, they are computed again.
@@ -185,11 +195,6 @@ def _by_images(
   return total.transpose(1, 2, 0, 3)  # [in, kh, kw, out] -> [kh, kw, in, out]
 
 
-def _portion(total: int, most: int) -> int:
-  """Returns the largest divisor of a number up to `most`, or 1."""
-  return max(n for n in range(1, max(1, min(total, most)) + 1) if not total % n)
-
-
 def _by_planes(
   inputs: jax.Array,
   cotangent: jax.Array,
@@ -203,7 +208,7 @@ def _by_planes(
   kh, kw = kernel_size
   b, h, w, channels = inputs.shape
   features = cotangent.shape[3]
-  rows = _portion(h, _PRODUCT_PIXELS // w)
+  rows = shards.portion(h, _PRODUCT_PIXELS // w)
   bands = h // rows
   dtype = jnp.promote_types(inputs.dtype, jnp.float32)
   # Moving the inputs one way is moving the cotangent the other way.

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 
 # Arrays [b, ...] -> arrays whose leading axis belongs to the devices.
 BatchFunction = Callable[..., Any]
@@ -45,3 +46,43 @@ def on_each(
     )(*args)
 
   return divided
+
+
+def in_portions(
+  function: Callable[[jax.Array, jax.Array], jax.Array],
+  whole: jax.Array,
+  batch: jax.Array,
+  most: int,
+) -> jax.Array:
+  """Applies a function to a few rows of a batch at a time.
+
+  Args:
+    function: of `whole` and so many rows.
+    whole: the same for all rows, and on all devices.
+    batch: [b, ...], which a mesh may divide, see `on_each`.
+    most: rows at a time.
+
+  Returns:
+    Its results behind each other, [b, ...].
+  """
+
+  def of_all(whole: jax.Array, batch: jax.Array) -> jax.Array:
+    b = len(batch)
+    size = portion(b, most)
+    if size == b:
+      return function(whole, batch)
+    # Not an array to map over: reshaped in portions, it is computed again.
+    results = jax.lax.map(
+      lambda first: function(
+        whole, jax.lax.dynamic_slice_in_dim(batch, first, size)
+      ),
+      jnp.arange(0, b, size),
+    )
+    return results.reshape(b, *results.shape[2:])
+
+  return on_each(of_all, len(batch), num_whole=1)(whole, batch)
+
+
+def portion(total: int, most: int) -> int:
+  """Returns the largest divisor of a number up to `most`, or 1."""
+  return max(n for n in range(1, max(1, min(total, most)) + 1) if not total % n)
