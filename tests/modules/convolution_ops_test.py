@@ -45,7 +45,7 @@ MANY_CHANNELS = [
   (4, 1, (8, 5), (32, 32), ((1, 2), (2, 1))),
   (3, 1, (8, 6), (64, 32), ((-1, 2), (0, -2))),
   (3, 1, (4, 5), (32, 64), ((1, 1), (1, 1))),
-  (5, 1, (60, 61), (32, 32), ((2, 2), (2, 2))),
+  (3, 1, (53, 53), (32, 32), ((1, 1), (1, 1))),
 ]
 
 
@@ -101,17 +101,18 @@ def test_result_and_gradients_are_those_of_jax(case):
 
 
 @pytest.mark.parametrize(
-  ("kernel_size", "stride", "before"),
+  ("kernel_size", "stride", "before", "channels"),
   [
-    (kernel_size, stride, before)
+    (kernel_size, stride, before, channels)
     for kernel_size, stride in itertools.product((3, 5), (1, 2, 3, 5))
     if stride <= kernel_size
     for before in range(kernel_size - stride + 1)
+    for channels in ((3, 4), (33, 32))
+    if channels == (3, 4) or before == (kernel_size - stride) // 2
   ],
 )
-@pytest.mark.parametrize("channels", [(3, 4), (33, 32)])
 def test_transposed_is_the_gradient_of_the_convolution(
-  channels, kernel_size, stride, before
+  kernel_size, stride, before, channels
 ):
   keys = jax.random.split(jax.random.key(0), 3)
   features, channels = channels
