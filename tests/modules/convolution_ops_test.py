@@ -238,7 +238,15 @@ def test_bfloat16_is_as_near_as_the_plain_one(case):
   _assert_close(actual, expected, rtol=2e-2)
 
 
-@pytest.mark.parametrize("case", CASES[-4:-1])
+# The last one's images are taken one by one.
+@pytest.mark.parametrize(
+  "case",
+  [
+    *CASES[-4:-1],
+    MANY_CHANNELS[1],
+    (3, 1, (65, 65), (32, 32), ((1, 1), (1, 1))),
+  ],
+)
 def test_devices_keep_their_images_and_reduce_once(case):
   *arrays, stride, padding = _arrays(case, 8)
   inputs, kernel, cotangent = arrays
@@ -275,8 +283,9 @@ def test_devices_keep_their_images_and_reduce_once(case):
 
 
 @pytest.mark.parametrize("platform", ["cuda", "tpu"])
-def test_accelerators_get_plain_convolutions(platform):
-  *arrays, stride, padding = _arrays(CASES[7], 2)
+@pytest.mark.parametrize("case", [CASES[7], MANY_CHANNELS[0]])
+def test_accelerators_get_plain_convolutions(case, platform):
+  *arrays, stride, padding = _arrays(case, 2)
   function = jax.jit(
     lambda *args: _gradients(convolution_ops.convolve, *args, stride, padding)
   )
