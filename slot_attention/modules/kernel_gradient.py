@@ -168,15 +168,10 @@ def _by_images(
   portioned = max(channels, features) >= _PORTIONED_CHANNELS
   images = shards.portion(b, _ROW_PIXELS // w) if portioned else b
 
-  def of_some(total: jax.Array, first: jax.Array) -> tuple[jax.Array, None]:
-    # Not arrays to scan over: reshaped in portions, they are computed again.
-    some_inputs, some_cotangent = (
-      jax.lax.dynamic_slice_in_dim(x, first, images)
-      for x in (inputs, cotangent)
-    )
+  def of_some(some_inputs: jax.Array, some_cotangent: jax.Array) -> jax.Array:
     # The order of axes that XLA's CPU backend is fast at. It transposes others
     # by itself, but not within loops, where they took 15 times as long.
-    gradient = jax.lax.conv_general_dilated(
+    return jax.lax.conv_general_dilated(
       some_inputs.transpose(3, 1, 2, 0),  # [in, h, w, n]
       some_cotangent.transpose(1, 2, 0, 3),  # [h', w', n, out]
       window_strides=(1, 1),
@@ -185,12 +180,13 @@ def _by_images(
       dimension_numbers=("NHWC", "HWIO", "NHWC"),
       preferred_element_type=dtype,
     )
-    return total + gradient, None
 
-  total, _ = jax.lax.scan(
+  total = shards.sum_of_portions(
     of_some,
     jnp.zeros((channels, *kernel_size, features), dtype),
-    jnp.arange(0, b, images),
+    inputs,
+    cotangent,
+    images,
   )
   return total.transpose(1, 2, 0, 3)  # [in, kh, kw, out] -> [kh, kw, in, out]
 

@@ -83,6 +83,37 @@ def in_portions(
   return on_each(of_all, len(batch), num_whole=1)(whole, batch)
 
 
+def sum_of_portions(
+  function: Callable[[jax.Array, jax.Array], Any],
+  zeros: Any,
+  first: jax.Array,
+  second: jax.Array,
+  size: int,
+) -> Any:
+  """Sums a function of a few rows of two batches at a time, on one device.
+
+  Args:
+    function: of so many rows of both; returns arrays.
+    zeros: in the shapes of its results.
+    first: [b, ...].
+    second: [b, ...].
+    size: rows at a time, a divisor of b.
+
+  Returns:
+    The sums of its results.
+  """
+
+  def add(totals: Any, start: jax.Array) -> tuple[Any, None]:
+    # Not arrays to scan over: reshaped in portions, they are computed again.
+    some = (
+      jax.lax.dynamic_slice_in_dim(x, start, size) for x in (first, second)
+    )
+    return jax.tree.map(jnp.add, totals, function(*some)), None
+
+  totals, _ = jax.lax.scan(add, zeros, jnp.arange(0, len(first), size))
+  return totals
+
+
 def portion(total: int, most: int) -> int:
   """Returns the largest divisor of a number up to `most`, or 1."""
   return max(n for n in range(1, max(1, min(total, most)) + 1) if not total % n)

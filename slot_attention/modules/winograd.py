@@ -131,15 +131,11 @@ def kernel_gradient(
   channels = inputs.shape[3]
   (top, _), columns = padding
   of_inputs, of_kernel, of_products = _weights(_rows(kh, stride))
-  images = shards.portion(b, num_images((height, width)))
+  num_phases = _num_phases(kh, stride)
 
   def of_some(
-    totals: list[list[jax.Array]], first: jax.Array
-  ) -> tuple[list[list[jax.Array]], None]:
-    some_inputs, some_cotangent = (
-      jax.lax.dynamic_slice_in_dim(x, first, images)
-      for x in (inputs, cotangent)
-    )
+    some_inputs: jax.Array, some_cotangent: jax.Array
+  ) -> list[list[jax.Array]]:
     rows = _input_rows(some_inputs, height, kh, stride, top)
     tiles = value_rows.pad(some_cotangent, ((0, -height % _TILE), (0, 0)))
     result_rows = [tiles[:, i::_TILE] for i in range(_TILE)]
@@ -160,15 +156,17 @@ def kernel_gradient(
       )
 
     return [
-      [total + product(point, phase) for phase, total in enumerate(phases)]
-      for point, phases in enumerate(totals)
-    ], None
+      [product(point, phase) for phase in range(phases)]
+      for point, phases in enumerate(num_phases)
+    ]
 
   zeros = jnp.zeros((1, 1, kw * channels, features), inputs.dtype)
-  totals, _ = jax.lax.scan(
+  totals = shards.sum_of_portions(
     of_some,
-    [[zeros] * phases for phases in _num_phases(kh, stride)],
-    jnp.arange(0, b, images),
+    [[zeros] * phases for phases in num_phases],
+    inputs,
+    cotangent,
+    shards.portion(b, num_images((height, width))),
   )
   gradient = [
     _sum(
